@@ -1,0 +1,32 @@
+/** Writes lib/sql/migrations/inlined.ts from the .sql files beside it: bundlers lose files. `npm run migrations`. */
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+
+const folder = new URL("../lib/sql/migrations/", import.meta.url);
+
+/** Statements stand between `-- statement` lines; comments go, as a colon in one is read as a parameter by some clients. */
+const statementsOf = (text: string): string[] =>
+  text
+    .split(/^-- statement$/m)
+    .slice(1)
+    .map((part) => part.replaceAll(/[ \t]*--.*$/gm, "").replaceAll(/\n{2,}/g, "\n").trim().replace(/;$/, ""));
+
+/** The module's text, for the .sql files as they are now. */
+export function inlinedMigrations(): string {
+  const migrations = readdirSync(folder)
+    .filter((file) => file.endsWith(".sql"))
+    .sort()
+    .map((file) => {
+      const text = readFileSync(new URL(file, folder), "utf8");
+      return { name: file.replace(/\.sql$/, ""), sha256: createHash("sha256").update(text).digest("hex"), statements: statementsOf(text) };
+    });
+  return [
+    "// Made by `npm run migrations` from the .sql files beside it. A test holds the two equal.",
+    'import type { Migration } from "../migrate.ts";',
+    "",
+    `export const migrations: readonly Migration[] = ${JSON.stringify(migrations, null, 2)};`,
+    "",
+  ].join("\n");
+}
+
+if (import.meta.main) writeFileSync(new URL("inlined.ts", folder), inlinedMigrations());

@@ -1,0 +1,147 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { ApiError } from "./errors.ts";
+import { Drop, Faults } from "./faults.ts";
+import { type Answer, answerOf, readBody, send } from "./http.ts";
+import { type Backend, perform } from "./operations.ts";
+import type { DataApi, DataApiOptions } from "./options.ts";
+import { Pool } from "./pool.ts";
+import { openRecorder, type Recorder } from "./record.ts";
+import { type Operation, operations, type Request, readRequest } from "./request.ts";
+import { checkSignature } from "./signature.ts";
+import { Transactions } from "./transactions.ts";
+
+interface Service {
+  backend: Backend;
+  faults: Faults;
+  options: DataApiOptions;
+  recorder: Recorder | undefined;
+}
+
+/**
+ * The RDS Data API in front of a Postgres of one's own. It is as strict as Aurora where that is known, and refuses
+ * where it is not: what runs here is meant to run there.
+ */
+export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
+  const service: Service = {
+    backend: backendOf(options),
+    faults: new Faults(),
+    options,
+    recorder: options.record ? openRecorder(options.record) : undefined,
+  };
+  service.faults.set(options.faults ?? {});
+  const running = new Set<Promise<void>>();
+  const server = createServer(
+    {
+      // Longer than clients keep a connection, or they would now and then write into one that just closed.
+      keepAliveTimeout: 65_000,
+      requestTimeout: options.requestTimeoutMs ?? 60_000,
+      headersTimeout: Math.min(options.requestTimeoutMs ?? 60_000, 30_000),
+      connectionsCheckingInterval: Math.min(options.requestTimeoutMs ?? 60_000, 5_000),
+    },
+    (request, response) => {
+      const work = handle(request, response, service).finally(() => running.delete(work));
+      running.add(work);
+    },
+  );
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port ?? 0, options.host ?? "127.0.0.1", 2048, resolve);
+  });
+  const { port, address, family } = server.address() as AddressInfo;
+  let closing: Promise<void> | undefined;
+  return {
+    port,
+    endpoint: `http://${family === "IPv6" ? `[${address}]` : address}:${port}`,
+    faults: service.faults,
+    close: () => (closing ??= close()),
+  };
+
+  async function close(): Promise<void> {
+    const closed = new Promise((resolve) => server.close(resolve));
+    await Promise.all(running);
+    server.closeAllConnections();
+    await closed;
+    service.backend.transactions.close();
+    for (const { pool } of service.backend.clusters.values()) pool.close();
+    await service.recorder?.close();
+  }
+}
+
+function backendOf(options: DataApiOptions): Backend {
+  const { maxConnections = 20, rotate = true, statementTimeoutMs = 45_000 } = options;
+  const clusters = options.clusters.map((cluster) => {
+    const pool = new Pool({ url: cluster.url, maxConnections, rotate, waitMs: statementTimeoutMs });
+    return [cluster.resourceArn, { cluster, pool }] as const;
+  });
+  const transactions = new Transactions(options.transactionIdleMs ?? 180_000);
+  return { clusters: new Map(clusters), transactions, statementTimeoutMs };
+}
+
+async function handle(request: IncomingMessage, response: ServerResponse, service: Service): Promise<void> {
+  const started = performance.now();
+  const later: Array<() => void> = [];
+  let call: { operation: Operation; input?: Request } | undefined;
+  let answer: Answer | undefined;
+  try {
+    const body = await readBody(request);
+    if (request.url === "/__faults" && service.options.control) answer = control(request, body, service.faults);
+    else {
+      call = { operation: operationOf(request) };
+      checkSignature(request, body, service.options.credentials);
+      call.input = readRequest(call.operation, body.toString("utf8"));
+      answer = await faulty(call.operation, call.input, service, (work) => later.push(work));
+    }
+  } catch (error) {
+    if (!(error instanceof Drop)) answer = answerOf(error);
+  }
+  if (answer) send(response, answer);
+  else response.destroy();
+  for (const work of later) work();
+  if (call)
+    service.recorder?.write({
+      operation: call.operation,
+      request: call.input,
+      status: answer?.status ?? 0,
+      error: answer?.error,
+      body: answer?.body ?? "null",
+      durationMs: performance.now() - started,
+    });
+}
+
+function operationOf({ method, url = "" }: IncomingMessage): Operation {
+  const path = url.split("?")[0]!;
+  if (path === "/ExecuteSql") throw new ApiError("BadRequestException", 400, "This API operation isn't supported");
+  const operation = method === "POST" ? operations.get(path) : undefined;
+  if (!operation) throw new ApiError("UnknownOperationException", 404, `Unknown operation ${method} ${path}`);
+  return operation;
+}
+
+const sqlOf: Partial<Record<Operation, string>> = {
+  BeginTransaction: "BEGIN",
+  CommitTransaction: "COMMIT",
+  RollbackTransaction: "ROLLBACK",
+};
+
+async function faulty(
+  operation: Operation,
+  input: Request,
+  { backend, faults }: Service,
+  later: (work: () => void) => void,
+): Promise<Answer> {
+  const afterRun = await faults.beforeRun(sqlOf[operation] ?? input.sql);
+  const body = await perform(operation, input, backend, later);
+  if (afterRun === "commitThenDrop") throw new Drop();
+  if (afterRun === "commitThenError") throw faults.someServerError();
+  return { status: 200, body };
+}
+
+function control(request: IncomingMessage, body: Buffer, faults: Faults): Answer {
+  try {
+    if (request.method === "POST") faults.set(JSON.parse(body.toString("utf8")));
+    if (request.method === "DELETE") faults.clear();
+  } catch (error) {
+    throw new ApiError("ValidationException", 400, (error as Error).message);
+  }
+  return { status: 200, body: JSON.stringify({ injected: faults.injected }) };
+}

@@ -1,0 +1,215 @@
+/** The only reader of process.env. */
+import * as z from "zod/mini";
+import type { DatabaseTarget } from "./database/connect.ts";
+import { StintError } from "./errors.ts";
+
+export type RunMethod = "TASK_PROCESSOR" | "SEPARATE_THREAD" | "SYNCHRONOUSLY";
+
+export interface Config {
+  readonly runMethod: RunMethod;
+  readonly sleepIntervalMs: number;
+  readonly numThreads: number;
+  readonly graceMs: number;
+  readonly queuePopSize: number;
+  /** undefined: 1 in the cloud, all of them in a container. */
+  readonly residentSlots: number | undefined;
+  readonly invocationMs: number;
+  readonly schema: string;
+  readonly databases: readonly NamedDatabase[];
+  /** Endpoint of the Data API, when it is not AWS's own. */
+  readonly dataApiEndpoint: string | undefined;
+  readonly healthCheckEnabled: boolean;
+  readonly backoffDefaultMs: number;
+  readonly cleanUp: CleanUpConfig;
+  readonly monitoring: MonitoringConfig;
+}
+
+/** In the order in which they are drained; the producer writes to the last one. */
+export interface NamedDatabase {
+  readonly name: "default" | "task_processor";
+  readonly target: DatabaseTarget;
+}
+
+export interface CleanUpConfig {
+  readonly enabled: boolean;
+  readonly retentionDays: number;
+  readonly runTime: string;
+  readonly runEverySeconds: number;
+  readonly batchSize: number;
+  readonly includeFailedTasks: boolean;
+  readonly recurringRetentionDays: number;
+}
+
+export interface MonitoringConfig {
+  readonly readTokens: readonly NamedToken[];
+  readonly adminTokens: readonly NamedToken[];
+  readonly public: boolean;
+}
+
+export interface NamedToken {
+  readonly name: string;
+  readonly token: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const whole = (from: number, to: number, fallback: number) =>
+  z._default(
+    z.pipe(
+      z.string().check(z.regex(/^\s*-?\d+\s*$/, `a whole number from ${from} to ${to}`)),
+      z.pipe(z.transform(Number), z.int().check(z.gte(from, `from ${from} to ${to}`), z.lte(to, `from ${from} to ${to}`))),
+    ),
+    fallback,
+  );
+
+const flag = (fallback: boolean) =>
+  z._default(
+    z.pipe(
+      z.string().check(z.regex(/^([Tt]rue|1|[Ff]alse|0)$/, "true, True, 1, false, False or 0")),
+      z.transform((text: string) => /^(true|1)$/i.test(text)),
+    ),
+    fallback,
+  );
+
+const arn = (service: string) => z.optional(z.string().check(z.regex(new RegExp(`^arn:aws[a-z-]*:${service}:.{4,}$`), `an ARN of ${service}`)));
+
+const url = z.optional(z.string().check(z.regex(/^postgres(ql)?:\/\/.+/, "a URL that starts with postgres:// or postgresql://")));
+
+const database = z.optional(z.string().check(z.minLength(1, "a name of 1 to 63 characters"), z.maxLength(63, "a name of 1 to 63 characters")));
+
+const tokens = z._default(
+  z.pipe(
+    z.string(),
+    z.transform((text: string, context) => {
+      const named = text.split(",").map((part) => /^\s*(?:([\w.@-]+):)?(\S+)\s*$/.exec(part));
+      if (named.some((match) => match === null || match[2]!.length < 16)) {
+        context.issues.push({ code: "custom", message: "name:token, several by comma, each token of at least 16 characters", input: text });
+        return z.NEVER;
+      }
+      return named.map((match, place) => ({ name: match![1] ?? `token-${place + 1}`, token: match![2]! }));
+    }),
+  ),
+  [] as NamedToken[],
+);
+
+const environment = z.object({
+  TASK_RUN_METHOD: z._default(
+    z.enum(["TASK_PROCESSOR", "SEPARATE_THREAD", "SYNCHRONOUSLY"], { error: "TASK_PROCESSOR, SEPARATE_THREAD or SYNCHRONOUSLY" }),
+    "SEPARATE_THREAD",
+  ),
+  TASK_PROCESSOR_SLEEP_INTERVAL_MS: whole(50, 150_000, 2000),
+  TASK_PROCESSOR_NUM_THREADS: whole(1, 1000, 5),
+  TASK_PROCESSOR_GRACE_PERIOD_MS: whole(5000, 600_000, 20_000),
+  TASK_PROCESSOR_QUEUE_POP_SIZE: whole(1, 2000, 10),
+  TASK_PROCESSOR_RESIDENT_SLOTS: z.optional(whole(0, 1000, 1)),
+  TASK_PROCESSOR_INVOCATION_MS: whole(1000, 86_400_000, 900_000),
+  TASK_PROCESSOR_SCHEMA: z._default(z.string().check(z.regex(/^[a-z_][a-z0-9_]{0,62}$/, "1 to 63 of a-z, 0-9 and _, no digit first")), "task_processor"),
+  DATABASE_URL: url,
+  DATABASE_RESOURCE_ARN: arn("rds"),
+  DATABASE_SECRET_ARN: arn("secretsmanager"),
+  DATABASE_NAME: database,
+  TASK_PROCESSOR_DATABASE_URL: url,
+  TASK_PROCESSOR_DATABASE_RESOURCE_ARN: arn("rds"),
+  TASK_PROCESSOR_DATABASE_SECRET_ARN: arn("secretsmanager"),
+  TASK_PROCESSOR_DATABASE_NAME: database,
+  TASK_PROCESSOR_DATABASES: z.optional(z.string()),
+  AWS_ENDPOINT_URL_RDS_DATA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
+  ENABLE_TASK_PROCESSOR_HEALTH_CHECK: flag(false),
+  TASK_BACKOFF_DEFAULT_DELAY_SECONDS: whole(0, 86_400, 5),
+  ENABLE_CLEAN_UP_OLD_TASKS: flag(true),
+  TASK_DELETE_RETENTION_DAYS: whole(1, 3650, 30),
+  TASK_DELETE_RUN_TIME: z._default(z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, "a time of day, HH:MM")), "01:00"),
+  TASK_DELETE_RUN_EVERY: whole(60, 31_536_000, 86_400),
+  TASK_DELETE_BATCH_SIZE: whole(1, 100_000, 2000),
+  TASK_DELETE_INCLUDE_FAILED_TASKS: flag(false),
+  RECURRING_TASK_RUN_RETENTION_DAYS: whole(1, 3650, 30),
+  MONITORING_TOKEN: tokens,
+  MONITORING_ADMIN_TOKEN: tokens,
+  MONITORING_PUBLIC: flag(false),
+});
+
+type Parsed = z.output<typeof environment>;
+
+/**
+ * Reads and checks the whole environment. Empty variables count as not set.
+ * @throws StintError config_invalid, naming every bad variable, what it was and what is allowed
+ */
+export function readConfig(env: Environment = process.env): Config {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+  const parsed = z.safeParse(environment, given);
+  const problems = parsed.success ? [] : parsed.error.issues.map((issue) => describe(String(issue.path[0]), given, issue.message));
+  if (!parsed.success) throw invalid(problems);
+  const values = parsed.data;
+  if (values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4) {
+    problems.push(
+      describe("TASK_PROCESSOR_SLEEP_INTERVAL_MS", { TASK_PROCESSOR_SLEEP_INTERVAL_MS: String(values.TASK_PROCESSOR_SLEEP_INTERVAL_MS) },
+        `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`),
+    );
+  }
+  const databases = readDatabases(values, problems);
+  if (problems.length > 0) throw invalid(problems);
+  return Object.freeze({
+    runMethod: values.TASK_RUN_METHOD,
+    sleepIntervalMs: values.TASK_PROCESSOR_SLEEP_INTERVAL_MS,
+    numThreads: values.TASK_PROCESSOR_NUM_THREADS,
+    graceMs: values.TASK_PROCESSOR_GRACE_PERIOD_MS,
+    queuePopSize: values.TASK_PROCESSOR_QUEUE_POP_SIZE,
+    residentSlots: values.TASK_PROCESSOR_RESIDENT_SLOTS,
+    invocationMs: values.TASK_PROCESSOR_INVOCATION_MS,
+    schema: values.TASK_PROCESSOR_SCHEMA,
+    databases,
+    dataApiEndpoint: values.AWS_ENDPOINT_URL_RDS_DATA,
+    healthCheckEnabled: values.ENABLE_TASK_PROCESSOR_HEALTH_CHECK,
+    backoffDefaultMs: values.TASK_BACKOFF_DEFAULT_DELAY_SECONDS * 1000,
+    cleanUp: {
+      enabled: values.ENABLE_CLEAN_UP_OLD_TASKS,
+      retentionDays: values.TASK_DELETE_RETENTION_DAYS,
+      runTime: values.TASK_DELETE_RUN_TIME,
+      runEverySeconds: values.TASK_DELETE_RUN_EVERY,
+      batchSize: values.TASK_DELETE_BATCH_SIZE,
+      includeFailedTasks: values.TASK_DELETE_INCLUDE_FAILED_TASKS,
+      recurringRetentionDays: values.RECURRING_TASK_RUN_RETENTION_DAYS,
+    },
+    monitoring: { readTokens: values.MONITORING_TOKEN, adminTokens: values.MONITORING_ADMIN_TOKEN, public: values.MONITORING_PUBLIC },
+  });
+}
+
+/** A secret is named, never shown. */
+const describe = (name: string, given: Environment, allowed: string): string =>
+  `${name} is ${/URL|TOKEN|SECRET/.test(name) ? "not usable" : JSON.stringify(given[name] ?? null)}; allowed: ${allowed}`;
+
+const invalid = (problems: string[]): StintError => new StintError("config_invalid", `The configuration is not usable.\n- ${problems.join("\n- ")}`);
+
+function readDatabases(values: Parsed, problems: string[]): NamedDatabase[] {
+  const main = readTarget("", values, problems);
+  const separate = readTarget("TASK_PROCESSOR_", values, problems);
+  const targets = { default: main, task_processor: separate };
+  const names = (values.TASK_PROCESSOR_DATABASES ?? (separate === undefined ? "default" : "default,task_processor")).split(",").map((name) => name.trim());
+  const found: NamedDatabase[] = [];
+  for (const name of names) {
+    if (name !== "default" && name !== "task_processor") {
+      problems.push(describe("TASK_PROCESSOR_DATABASES", { TASK_PROCESSOR_DATABASES: values.TASK_PROCESSOR_DATABASES }, "default and task_processor, by comma, in the order they are drained"));
+    } else if (targets[name] !== undefined) {
+      found.push({ name, target: targets[name] });
+    } else if (values.TASK_PROCESSOR_DATABASES !== undefined) {
+      problems.push(`TASK_PROCESSOR_DATABASES names ${name}, of which no ${name === "default" ? "" : "TASK_PROCESSOR_"}DATABASE_URL or ARNs are set`);
+    }
+  }
+  return found;
+}
+
+function readTarget(prefix: "" | "TASK_PROCESSOR_", values: Parsed, problems: string[]): DatabaseTarget | undefined {
+  const urlOf = values[`${prefix}DATABASE_URL`];
+  const arns = { RESOURCE_ARN: values[`${prefix}DATABASE_RESOURCE_ARN`], SECRET_ARN: values[`${prefix}DATABASE_SECRET_ARN`], NAME: values[`${prefix}DATABASE_NAME`] };
+  const missing = Object.entries(arns).filter(([, value]) => value === undefined);
+  const anyArn = arns.RESOURCE_ARN !== undefined || arns.SECRET_ARN !== undefined;
+  if (urlOf !== undefined && anyArn) {
+    problems.push(`${prefix}DATABASE_URL and ${prefix}DATABASE_RESOURCE_ARN are both set: one of the two kinds is allowed`);
+    return undefined;
+  }
+  if (urlOf !== undefined) return { kind: "pg", url: urlOf };
+  if (!anyArn) return undefined;
+  for (const [name] of missing) problems.push(`${prefix}DATABASE_${name} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`);
+  if (missing.length > 0) return undefined;
+  return { kind: "data-api", resourceArn: arns.RESOURCE_ARN!, secretArn: arns.SECRET_ARN!, database: arns.NAME! };
+}

@@ -1,0 +1,26 @@
+import type { Database } from "./port.ts";
+
+/** Where a database is: a Postgres URL, or an Aurora cluster behind the Data API. */
+export type DatabaseTarget =
+  | { readonly kind: "pg"; readonly url: string }
+  | { readonly kind: "data-api"; readonly resourceArn: string; readonly secretArn: string; readonly database: string };
+
+export interface ConnectOptions {
+  /** The Postgres schema of Stint's tables (default task_processor). */
+  readonly schema?: string;
+  /** pg only: most connections at a time (default 10). */
+  readonly maxConnections?: number;
+  /** Data API only: an endpoint of one's own. */
+  readonly endpoint?: string;
+}
+
+/** Loads only the adapter that is asked for: each costs a cold start its own milliseconds. */
+export async function connectDatabase(target: DatabaseTarget, options: ConnectOptions = {}): Promise<Database> {
+  const schema = options.schema ?? "task_processor";
+  if (target.kind === "pg") {
+    const { connectPg } = await import("./pg.ts");
+    return connectPg({ url: target.url, schema, ...(options.maxConnections !== undefined && { maxConnections: options.maxConnections }) });
+  }
+  const { connectDataApi } = await import("./data-api.ts");
+  return connectDataApi({ ...target, schema, ...(options.endpoint !== undefined && { endpoint: options.endpoint }) });
+}

@@ -1,0 +1,85 @@
+/** Recurring tasks: a schedule (interval or cron with time zone) that enqueues a task at each due time. */
+import { Cron } from "croner";
+import { StintError } from "./errors.ts";
+import { defineTask, type PayloadSchema, type TaskDefinition, type TaskHandler, type TaskOptions } from "./task.ts";
+
+/** What becomes of due times that nobody was there for: the last of them runs, none does, each does (at most 100). */
+export type Missed = "once" | "skip" | "all";
+
+export interface RecurringOptions<S extends PayloadSchema> extends Omit<TaskOptions<S>, "queueSize" | "payload"> {
+  /** A schema for the payload; without it the payload is an empty object. */
+  readonly schema: S;
+  /** Stored with each occurrence. */
+  readonly payload: unknown;
+  /** An interval such as "30s", "15m", "1h", "7d", on a grid from midnight UTC (or from firstRunTime). */
+  readonly every?: string;
+  /** Five fields, or six with seconds first, as croner reads them. */
+  readonly cron?: string;
+  /** Of cron; an IANA name, default UTC. */
+  readonly timeZone?: string;
+  /** "HH:MM" UTC: where the grid of `every` starts. */
+  readonly firstRunTime?: string;
+  /** Default once. */
+  readonly missed?: Missed;
+}
+
+export interface RecurringDefinition {
+  readonly task: TaskDefinition;
+  readonly payload: unknown;
+  /** The schedule as stored, to see whether it has changed. */
+  readonly schedule: string;
+  readonly missed: Missed;
+  /** The first due time after `after`, exactly on the grid; null when there is none. */
+  next(after: Date): Date | null;
+  handle(run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler;
+}
+
+export interface RecurringHandler extends TaskHandler {
+  readonly recurring: RecurringDefinition;
+}
+
+const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const DEFAULT_TIMEOUT_MS = 1_800_000;
+
+/** @throws StintError definition_invalid, naming the option and what is allowed */
+export function defineRecurringTask<S extends PayloadSchema>(options: RecurringOptions<S>): RecurringDefinition {
+  const { schema, payload, every, cron, timeZone, firstRunTime, missed = "once", ...task } = options;
+  const definition = defineTask({ timeoutMs: DEFAULT_TIMEOUT_MS, ...task, payload: schema });
+  const refuse = (message: string): never => {
+    throw new StintError("definition_invalid", `${options.identifier}: ${message}`);
+  };
+  if ((every === undefined) === (cron === undefined)) refuse("one of every and cron is set, not both and not neither.");
+  if (!["once", "skip", "all"].includes(missed)) refuse("missed is once, skip or all.");
+  if (timeZone !== undefined && cron === undefined) refuse("timeZone goes with cron: an interval has none.");
+  if (firstRunTime !== undefined && every === undefined) refuse("firstRunTime goes with every.");
+  const next = every !== undefined ? interval(every, firstRunTime, refuse) : calendar(cron!, timeZone ?? "UTC", refuse);
+  const recurring: RecurringDefinition = Object.freeze({
+    task: definition as unknown as TaskDefinition,
+    payload,
+    schedule: JSON.stringify(every !== undefined ? { every, firstRunTime } : { cron, timeZone: timeZone ?? "UTC" }),
+    missed,
+    next,
+    handle: (run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler => ({ ...recurring.task.handle(run), recurring }),
+  });
+  return recurring;
+}
+
+function interval(every: string, firstRunTime: string | undefined, refuse: (message: string) => never): (after: Date) => Date {
+  const match = /^(\d{1,6})([smhd])$/.exec(every);
+  const everyMs = match === null ? 0 : Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
+  if (everyMs < 1000 || everyMs > 366 * UNIT_MS.d) refuse(`every is a whole number and a unit (s, m, h, d), from 1s to 366d, not ${JSON.stringify(every)}.`);
+  const time = /^([01]\d|2[0-3]):([0-5]\d)$/.exec(firstRunTime ?? "00:00");
+  if (time === null) refuse(`firstRunTime is HH:MM, not ${JSON.stringify(firstRunTime)}.`);
+  const startMs = Number(time![1]) * UNIT_MS.h + Number(time![2]) * UNIT_MS.m;
+  return (after) => new Date((Math.floor((after.getTime() - startMs) / everyMs) + 1) * everyMs + startMs);
+}
+
+function calendar(cron: string, timeZone: string, refuse: (message: string) => never): (after: Date) => Date | null {
+  try {
+    const pattern = new Cron(cron, { timezone: timeZone, paused: true });
+    pattern.nextRun(new Date(0));
+    return (after) => pattern.nextRun(after);
+  } catch (cause) {
+    return refuse(`cron or timeZone is not usable: ${cause instanceof Error ? cause.message : cause}`);
+  }
+}

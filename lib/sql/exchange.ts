@@ -1,0 +1,17 @@
+import { statement } from "../database/port.ts";
+
+/** Record, expire, rescue, claim, beat: everything an invocation says and hears, in one request. */
+export const exchange = statement<{ answer: string }>()(
+  "exchange",
+  { request: "json" },
+  ["answer"],
+  "SELECT answer FROM {schema}.exchange_v1(CAST(:request AS jsonb)) AS answer",
+);
+
+/** Stores what a release knows, once. */
+export const registerRelease = statement<{ registered: boolean }>()(
+  "register_release",
+  { request: "json" },
+  ["registered"],
+  "SELECT {schema}.register_release_v1(CAST(:request AS jsonb)) AS registered",
+);
