@@ -75,9 +75,11 @@ export interface Answer {
   readonly recurring: readonly { identifier: string; nextAt: string }[] | null;
   readonly schedules: Readonly<Record<string, string>> | null;
   readonly tasks: readonly ClaimedTask[];
+  /** The answer that gave the seat: it alone tells the schedules. */
+  readonly firstOfLease: boolean;
 }
 
-type Header = Omit<Answer, "tasks"> & { status: "ok" | "gone" | "old" | "seat_taken" | "unknown_release"; ended?: boolean };
+type Header = Omit<Answer, "tasks" | "firstOfLease"> & { status: "ok" | "gone" | "old" | "seat_taken" | "unknown_release"; ended?: boolean };
 
 /** The answer's size in bytes of payload: JSON in JSON may double, and 1 MiB is the Data API's limit. */
 const ANSWER_BYTES = 480_000;
@@ -194,7 +196,7 @@ export class Lease {
     this.#acked = this.#seq;
     this.#confirmed = sent;
     this.#rewatch();
-    return { ...header, tasks };
+    return { ...header, tasks, firstOfLease: this.#seq === 1 };
   }
 
   #rewatch(): void {

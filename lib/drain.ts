@@ -1,0 +1,241 @@
+/** What an invocation does with one database: exchange when there is a reason to, start what was claimed, leave in order. */
+import { runAttempt } from "./attempt.ts";
+import { DatabaseError } from "./database/failure.ts";
+import type { Database } from "./database/port.ts";
+import { Floors } from "./floors.ts";
+import { type Answer, type ClaimedTask, Lease, LeaseOver, type Result } from "./lease.ts";
+import type { Log } from "./log.ts";
+import type { Places } from "./places.ts";
+import { fireDue, planSchedules } from "./recurring-scheduler.ts";
+import type { InvocationOptions, LeaveReason } from "./worker.ts";
+
+interface DrainOptions extends Omit<InvocationOptions, "databases"> {
+  readonly database: Database;
+  readonly rank: number;
+  readonly places: Places;
+  readonly invocationId: string;
+  readonly reserveMs: number;
+  readonly log: Log;
+}
+
+/** A result waits for company at most so long, and at most a twentieth of a mean run: no place stands empty for more. */
+const LINGER_MS = 100;
+
+export class Drain {
+  readonly #options: DrainOptions;
+  readonly #lease: Lease;
+  readonly #floors = new Floors();
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #abort = new AbortController();
+  #results: Result[] = [];
+  #firstResultAt = 0;
+  #lastSentAt = Number.NEGATIVE_INFINITY;
+  #wake = (): void => {};
+  #leaving: LeaveReason | undefined;
+  #stoppedAt = 0;
+  #hungry = true;
+  #startedAt = performance.now();
+  answer: Answer | undefined;
+  left: LeaveReason = "nothing_due";
+  rescued = 0;
+
+  constructor(options: DrainOptions) {
+    this.#options = options;
+    this.#lease = new Lease({ ...options, onlyFree: options.onlyFree ?? false, graceMs: options.settings.graceMs });
+  }
+
+  get requests(): number {
+    return this.#lease.requests;
+  }
+
+  async run(): Promise<void> {
+    const { places, signal } = this.#options;
+    const wake = (): void => this.#wake();
+    const onLost = (): void => {
+      this.#abort.abort(this.#lease.lost.reason);
+      wake();
+    };
+    const off = places.onFree(wake);
+    signal?.addEventListener("abort", wake);
+    this.#lease.lost.addEventListener("abort", onLost, { once: true });
+    try {
+      while (!(await this.#step())) {}
+    } catch (error) {
+      this.#abort.abort(error);
+      await Promise.allSettled(this.#running.values());
+      if (!(error instanceof LeaseOver)) throw error;
+      if (error.ending === "lost") this.left = "lease_lost";
+      if (error.ending === "seat_taken") this.left = "seat_taken";
+    } finally {
+      off();
+      signal?.removeEventListener("abort", wake);
+      this.#lease.close();
+    }
+  }
+
+  /** Waits for a reason, exchanges once. True at the end. */
+  async #step(): Promise<boolean> {
+    this.#decideToLeave();
+    await this.#untilDue();
+    this.#decideToLeave();
+    const ending = this.#leaving !== undefined && this.#running.size === 0;
+    if (this.#dueInMs() > 0 && !ending) return false;
+    await this.#exchange(ending);
+    if (!ending) return false;
+    this.left = this.#leaving!;
+    return true;
+  }
+
+  #decideToLeave(): void {
+    const { signal, remainingMs, reserveMs, settings } = this.#options;
+    if (this.#leaving === undefined) {
+      if (signal?.aborted) this.#leaving = "stopped";
+      else if (remainingMs !== undefined && remainingMs() < reserveMs) this.#leaving = "out_of_time";
+      else if (this.answer?.newest === false) this.#leaving = "superseded";
+      else if (this.#isDone()) this.#leaving = "nothing_due";
+      if (this.#leaving !== undefined) this.#stoppedAt = performance.now();
+    }
+    const outOfTime = remainingMs !== undefined && remainingMs() < reserveMs / 2;
+    const stopping = this.#leaving === "stopped" && performance.now() - this.#stoppedAt > settings.graceMs / 2;
+    if ((outOfTime || stopping) && this.#running.size > 0) this.#abort.abort(new Error("The invocation must leave."));
+  }
+
+  /** A visitor leaves after an empty full scan; one that saw somebody silent stays until it may call that one silent. */
+  #isDone(): boolean {
+    const { resident, places, settings } = this.#options;
+    if (resident || this.answer === undefined || this.#results.length > 0 || this.#running.size > 0 || !places.idle) return false;
+    if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry) return false;
+    return !this.answer.silent || performance.now() - this.#startedAt > settings.graceMs / 2;
+  }
+
+  /** Milliseconds until the next exchange is due; 0 or less: now. */
+  #dueInMs(): number {
+    const { places, settings } = this.#options;
+    if (this.answer === undefined) return 0;
+    const now = performance.now();
+    const reasons = [this.#lastSentAt + settings.graceMs / 4 - now];
+    if (this.#results.length > 0) {
+      const lingerMs = this.#running.size === 0 ? 0 : Math.min(LINGER_MS, places.meanRunMs / 20);
+      reasons.push(this.#firstResultAt + lingerMs - now);
+    }
+    if (this.#leaving !== undefined) {
+      if (this.#running.size === 0) reasons.push(0);
+    } else if (places.free > 0) {
+      reasons.push(this.#hungry ? 0 : this.#lastSentAt + this.#pollMs() - now);
+    }
+    return Math.min(...reasons);
+  }
+
+  #pollMs(): number {
+    const { resident, settings } = this.#options;
+    // A visitor that stays only as a witness looks again when it may be one.
+    return !resident && this.answer?.silent ? settings.graceMs / 8 : settings.sleepIntervalMs;
+  }
+
+  async #untilDue(): Promise<void> {
+    const { remainingMs, reserveMs } = this.#options;
+    let dueInMs = this.#dueInMs();
+    if (dueInMs <= 0) return;
+    if (remainingMs !== undefined) dueInMs = Math.min(dueInMs, Math.max(10, remainingMs() - (this.#leaving === undefined ? reserveMs : reserveMs / 2)));
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, Math.min(dueInMs, 2 ** 31 - 1));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = () => {};
+  }
+
+  async #exchange(ending: boolean): Promise<void> {
+    const { places, remainingMs, reserveMs, signal } = this.#options;
+    const want = this.#leaving === undefined ? places.free : 0;
+    const alone = this.#running.size === 0 && places.idle;
+    const giveBack = places.reserve(want);
+    const results = this.#results;
+    this.#results = [];
+    const floors = this.#floors.forNext();
+    this.#lastSentAt = performance.now();
+    let answer: Answer;
+    try {
+      const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
+      answer = await this.#handIn({ want, alone, ending, remainingMs: remaining, floors, results }, signal);
+    } finally {
+      giveBack();
+    }
+    this.answer = answer;
+    this.rescued += answer.rescued;
+    this.#floors.learn(answer.tasks);
+    // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
+    this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
+    for (const task of answer.tasks) this.#start(task);
+    if (!ending) await this.#recurring(answer);
+  }
+
+  /** One refused result must not block the others: one by one under new numbers; one that cannot be stored becomes a failure. */
+  async #handIn(request: Parameters<Lease["exchange"]>[0], signal: AbortSignal | undefined): Promise<Answer> {
+    try {
+      return await this.#lease.exchange(request, signal);
+    } catch (error) {
+      if (!(error instanceof DatabaseError && /^2[23]/.test(error.sqlState ?? "")) || request.results.length === 0) throw error;
+      for (const result of request.results) {
+        const alone = { ...request, want: 0, alone: false, ending: false, floors: [] };
+        await this.#lease.exchange({ ...alone, results: [result] }, signal).catch((cause: unknown) => {
+          if (!(cause instanceof DatabaseError)) throw cause;
+          const { retryAt: _, ...rest } = result;
+          const refused: Result = { ...rest, outcome: "FAILURE", delayMs: 60_000, error: `The result was refused: ${cause.sqlState}` };
+          return this.#lease.exchange({ ...alone, results: [refused] }, signal);
+        });
+      }
+      return await this.#lease.exchange({ ...request, results: [] }, signal);
+    }
+  }
+
+  #start(task: ClaimedTask): void {
+    const { registry, places, log, settings } = this.#options;
+    const handler = registry.handlers.get(task.identifier);
+    // Told again: it runs already. A lease that has run out: it is somebody else's.
+    if (this.#running.has(task.id) || !this.#lease.holds()) return;
+    if (handler === undefined || this.#abort.signal.aborted) {
+      this.#keep({ id: task.id, attempt: task.attempt, outcome: "RELEASED", startedAt: 0, finishedAt: 0 });
+      return;
+    }
+    places.enter(task.suspect);
+    const startedAt = performance.now();
+    const ofTask = log.with({ task: task.id, identifier: task.identifier, attempt: task.attempt });
+    const run = runAttempt({ handler, task, signal: this.#abort.signal, backoffDefaultMs: settings.backoffDefaultMs, log: ofTask }).then(async ({ result, error }) => {
+      this.#running.delete(task.id);
+      this.#keep(result);
+      places.leave(performance.now() - startedAt);
+      ofTask.info("task run", { outcome: result.outcome, durationMs: Math.round(result.finishedAt - result.startedAt) });
+      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
+    });
+    this.#running.set(task.id, run);
+  }
+
+  #keep(result: Result): void {
+    if (this.#results.length === 0) this.#firstResultAt = performance.now();
+    this.#results.push(result);
+    this.#wake();
+  }
+
+  async #tell(task: ClaimedTask, error: unknown, result: Result): Promise<void> {
+    try {
+      await this.#options.onFailure?.({ task, error, final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts });
+    } catch (cause) {
+      this.#options.log.error("onFailure threw", { task: task.id, error: String(cause) });
+    }
+  }
+
+  async #recurring(answer: Answer): Promise<void> {
+    const { database, registry, log } = this.#options;
+    try {
+      const planned = await planSchedules(database, registry, answer);
+      const fired = await fireDue(database, registry, answer);
+      if (planned + fired > 0) this.#hungry = true;
+    } catch (error) {
+      // The next exchange says again what is due.
+      log.warn("a recurring schedule could not be advanced", { error: String(error) });
+    }
+  }
+}

@@ -1,0 +1,61 @@
+import type { Database } from "./database/port.ts";
+import type { Answer } from "./lease.ts";
+import type { RecurringDefinition } from "./recurring.ts";
+import type { Registry } from "./registry.ts";
+import { fireRecurring, planRecurring } from "./sql/recurring-tasks.ts";
+
+const MOST_MISSED = 100;
+/** An occurrence this late was missed: nobody was there at its time. */
+const LATE_MS = 60_000;
+
+/** Stores what this release knows of its schedules, where the first answer shows something else. The number stored. */
+export async function planSchedules(database: Database, registry: Registry, answer: Answer): Promise<number> {
+  if (!answer.firstOfLease || registry.recurring.size === 0) return 0;
+  const stored = answer.schedules ?? {};
+  const schedules = [...registry.recurring.values()]
+    .filter((one) => stored[one.task.identifier] !== one.schedule)
+    .flatMap((one) => {
+      const nextAt = one.next(new Date());
+      return nextAt === null ? [] : [{ identifier: one.task.identifier, schedule: one.schedule, nextAt: nextAt.toISOString() }];
+    });
+  if (schedules.length === 0) return 0;
+  const [row] = await database.query(planRecurring, { request: JSON.stringify({ schedules }) });
+  return row?.planned ?? 0;
+}
+
+/** Enqueues what is due, each occurrence once whoever else tries. The number of schedules that fired. */
+export async function fireDue(database: Database, registry: Registry, answer: Answer): Promise<number> {
+  let fired = 0;
+  for (const { identifier, nextAt } of answer.recurring ?? []) {
+    const recurring = registry.recurring.get(identifier);
+    if (recurring === undefined) continue;
+    const { occurrences, next } = occurrencesUntil(recurring, new Date(nextAt), new Date());
+    const request = {
+      identifier,
+      expectedAt: nextAt,
+      nextAt: next?.toISOString() ?? "infinity",
+      occurrences: occurrences.map((due) => due.toISOString()),
+      payload: recurring.payload,
+      priority: recurring.task.priority,
+    };
+    const [row] = await database.query(fireRecurring, { request: JSON.stringify(request) });
+    if (row?.outcome === "fired") fired += 1;
+  }
+  return fired;
+}
+
+/** Which due times get a task, from the stored one to now, and the first one after now. */
+export function occurrencesUntil(recurring: RecurringDefinition, from: Date, now: Date): { occurrences: Date[]; next: Date | null } {
+  const due = [from];
+  let next = recurring.next(from);
+  // Beyond the most that could be kept, only the grid's next point matters.
+  while (next !== null && next <= now && due.length <= MOST_MISSED) {
+    due.push(next);
+    next = recurring.next(next);
+  }
+  if (next !== null && next <= now) next = recurring.next(now);
+  const last = due.at(-1)!;
+  if (recurring.missed === "all") return { occurrences: due.slice(-MOST_MISSED), next };
+  if (recurring.missed === "skip" && now.getTime() - last.getTime() > LATE_MS) return { occurrences: [], next };
+  return { occurrences: [last], next };
+}

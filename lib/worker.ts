@@ -1,0 +1,82 @@
+/** One invocation: takes a slot, claims and runs, hands in each result as it comes, leaves. */
+import { randomUUID } from "node:crypto";
+import type { Database } from "./database/port.ts";
+import { Drain } from "./drain.ts";
+import type { Log } from "./log.ts";
+import { Places } from "./places.ts";
+import { drainReserveMs, type Registry } from "./registry.ts";
+import type { ClaimedTask } from "./lease.ts";
+
+export interface InvocationOptions {
+  /** Drained in this order. */
+  readonly databases: readonly Database[];
+  readonly registry: Registry;
+  readonly slot: number;
+  /** Keep polling until superseded or out of time; else run what is due and leave. */
+  readonly resident: boolean;
+  /** Take the slot only when nobody has it, as a container does. */
+  readonly onlyFree?: boolean;
+  readonly settings: WorkerSettings;
+  readonly log: Log;
+  /** Milliseconds left of the platform's time limit; without it there is none. */
+  readonly remainingMs?: () => number;
+  /** Aborts to leave early: nothing more is claimed, what runs may end within the grace period. */
+  readonly signal?: AbortSignal;
+  readonly onFailure?: OnFailure;
+}
+
+export interface WorkerSettings {
+  readonly sleepIntervalMs: number;
+  readonly graceMs: number;
+  readonly queuePopSize: number;
+  readonly backoffDefaultMs: number;
+  /** The invocation's time limit, null in a container. */
+  readonly invocationMs: number | null;
+}
+
+/** Hears of each failed run; `final` when the task will not be tried again. What it throws is logged. */
+export type OnFailure = (failure: { readonly task: ClaimedTask; readonly error: unknown; readonly final: boolean }) => unknown;
+
+export interface InvocationReport {
+  readonly slot: number;
+  readonly epoch: number;
+  readonly claimed: number;
+  /** Tasks. */
+  readonly succeeded: number;
+  /** Failed runs. */
+  readonly failed: number;
+  readonly rescued: number;
+  readonly staleCompletions: number;
+  readonly requests: number;
+  readonly durationMs: number;
+  /** Why it left. "seat_taken" claims nothing. */
+  readonly left: LeaveReason;
+}
+
+export type LeaveReason = "nothing_due" | "superseded" | "out_of_time" | "stopped" | "lease_lost" | "seat_taken";
+
+/** @throws DatabaseError when a database refuses the exchange for good (schema_missing and the like); what is held is then released by its lease's end */
+export async function runInvocation(options: InvocationOptions): Promise<InvocationReport> {
+  const startedAt = performance.now();
+  const places = new Places(options.settings.queuePopSize);
+  const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
+  const invocationId = randomUUID();
+  const log = options.log.with({ slot: options.slot, invocation: invocationId });
+  const drains = options.databases.map((database, rank) => new Drain({ ...options, database, rank, places, invocationId, reserveMs, log }));
+  const ends = await Promise.allSettled(drains.map((drain) => drain.run()));
+  const refused = ends.find((end) => end.status === "rejected");
+  if (refused !== undefined) throw refused.reason;
+  const sum = (pick: (drain: Drain) => number): number => drains.reduce((total, drain) => total + pick(drain), 0);
+  return {
+    slot: options.slot,
+    epoch: drains[0]?.answer?.epoch ?? 0,
+    claimed: sum((drain) => drain.answer?.claimed ?? 0),
+    succeeded: sum((drain) => drain.answer?.succeeded ?? 0),
+    failed: sum((drain) => drain.answer?.failed ?? 0),
+    rescued: sum((drain) => drain.rescued),
+    staleCompletions: sum((drain) => drain.answer?.stale ?? 0),
+    requests: sum((drain) => drain.requests),
+    durationMs: Math.round(performance.now() - startedAt),
+    left: drains[0]?.left ?? "nothing_due",
+  };
+}
