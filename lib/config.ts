@@ -213,3 +213,6 @@ function readTarget(prefix: "" | "TASK_PROCESSOR_", values: Parsed, problems: st
   if (missing.length > 0) return undefined;
   return { kind: "data-api", resourceArn: arns.RESOURCE_ARN!, secretArn: arns.SECRET_ARN!, database: arns.NAME! };
 }
+
+/** Whether this process is frozen with its response. */
+export const inLambda = (env: Environment = process.env): boolean => env.AWS_LAMBDA_FUNCTION_NAME !== undefined;

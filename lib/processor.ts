@@ -1,0 +1,103 @@
+/** Lambda handlers made of one's own task handlers: `stint/processor`. */
+import middy from "@middy/core";
+import type { APIGatewayProxyEventV2, APIGatewayProxyResultV2, Context } from "aws-lambda";
+import * as z from "zod/mini";
+import { StintError } from "./errors.ts";
+import { canaryHandler, healthRoutes } from "./health.ts";
+import { answer, type HttpRequest, type Routes } from "./http.ts";
+import { createLog, type Log } from "./log.ts";
+import { monitoringRoute } from "./monitoring.ts";
+import { createRegistry } from "./registry.ts";
+import { lazyRuntime, type Runtime } from "./runtime.ts";
+import { type MigrationReport, migrate } from "./sql/migrate.ts";
+import type { TaskHandler } from "./task.ts";
+import { type InvocationReport, type OnFailure, runInvocation } from "./worker.ts";
+
+export interface ProcessorOptions {
+  /** Handlers of tasks and recurring tasks. */
+  readonly handlers: readonly TaskHandler[];
+  /** Hears of each failed run: the place for an error tracker. */
+  readonly onFailure?: OnFailure;
+  readonly log?: Log;
+}
+
+const processorEvent = z.object({
+  slot: z.int().check(z.gte(0)),
+  /** Keep polling until superseded or out of time. Only schedules send it. */
+  resident: z._default(z.boolean(), false),
+});
+
+/** The function that schedules call: `{ "slot": 0, "resident": true }`. Answers with a report of the invocation. */
+export function createProcessorHandler(options: ProcessorOptions) {
+  const runtime = lazyRuntime();
+  const log = options.log ?? createLog();
+  return middy(async (event: unknown, context: Context): Promise<InvocationReport> => {
+    const parsed = z.safeParse(processorEvent, event);
+    if (!parsed.success) throw new StintError("event_invalid", 'The event is { "slot": 0 } with "resident": true or false, and a slot from 0.');
+    const { config, databases } = await runtime();
+    const { slot, resident } = parsed.data;
+    if (slot >= config.numThreads) {
+      throw new StintError("slot_invalid", `Slot ${slot} is out of range: 0 to ${config.numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${config.numThreads}.`);
+    }
+    return await runInvocation({
+      databases,
+      registry: createRegistry([...options.handlers, canaryHandler(databases)], config.invocationMs),
+      slot,
+      resident,
+      settings: config,
+      log,
+      remainingMs: () => Math.min(config.invocationMs, context.getRemainingTimeInMillis()),
+      ...(options.onFailure && { onFailure: options.onFailure }),
+    });
+  });
+}
+
+/** GET /health, /health/liveness, /health/readiness. */
+export const createHealthHandler = (options: { log?: Log } = {}) =>
+  httpHandler("/health", options.log, ({ config, databases }, log) =>
+    healthRoutes({ databases, taskProcessorCheck: config.healthCheckEnabled, sleepIntervalMs: config.sleepIntervalMs, log }),
+  );
+
+/** GET /processor/monitoring. */
+export const createMonitoringHandler = (options: { log?: Log } = {}) =>
+  httpHandler("/processor/monitoring", options.log, ({ config, databases }) => ({ "/processor/monitoring": monitoringRoute(databases, config.monitoring) }));
+
+/** Applies the migrations of this release; for deploy time. */
+export function createMigrateHandler() {
+  const runtime = lazyRuntime();
+  return middy(async (): Promise<MigrationReport[]> => {
+    const reports: MigrationReport[] = [];
+    for (const database of (await runtime()).databases) reports.push(await migrate(database));
+    return reports;
+  });
+}
+
+type HttpEvent = Partial<APIGatewayProxyEventV2> | null | undefined;
+
+/** Called without an HTTP event (`serverless invoke`), it reads `path` and answers with the bare JSON. */
+function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: Runtime, log: Log) => Routes) {
+  const runtime = lazyRuntime();
+  const log = given ?? createLog();
+  return middy(async (event: HttpEvent): Promise<APIGatewayProxyResultV2<unknown>> => {
+    const http = event?.requestContext?.http;
+    const request: HttpRequest = {
+      method: http?.method ?? "GET",
+      path: http === undefined ? path : (event?.rawPath ?? path),
+      query: http === undefined ? { format: "json" } : (event?.queryStringParameters ?? {}),
+      headers: Object.fromEntries(Object.entries(event?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value])),
+      loopback: http === undefined,
+    };
+    // The configuration is not the caller's business: it stands in the log.
+    const made = await runtime().catch((error: unknown) => {
+      log.error("the function cannot start", { error: String(error) });
+      return undefined;
+    });
+    const routes: Routes =
+      made === undefined
+        ? { [request.path]: async () => ({ status: 503, headers: { "content-type": "application/json" }, body: '{"error":{"code":"config_invalid","message":"The configuration is not usable; the log says why."}}' }) }
+        : routesOf(made, log);
+    const answered = await answer(routes, request, log);
+    if (http === undefined) return JSON.parse(answered.body);
+    return { statusCode: answered.status, headers: { ...answered.headers }, body: answered.body };
+  });
+}

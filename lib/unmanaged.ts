@@ -1,0 +1,86 @@
+/** SYNCHRONOUSLY and SEPARATE_THREAD: the task runs in the producer's process, once, unmanaged: with the process it is lost. */
+import { pause } from "./clock.ts";
+import type { RunMethod } from "./config.ts";
+import type { Database, ProducerTransaction } from "./database/port.ts";
+import { StintError } from "./errors.ts";
+import { createLog } from "./log.ts";
+import { decodePayload } from "./payload.ts";
+import { readTransactionId, readTransactionStatus } from "./sql/transactions.ts";
+import type { TaskDefinition, TaskHandler } from "./task.ts";
+
+export interface UnmanagedTask {
+  readonly definition: TaskDefinition;
+  readonly text: string;
+}
+
+/** Hears of a SEPARATE_THREAD run that failed: nobody waits for it. */
+export type FailureHook = (failure: { readonly identifier: string; readonly error: unknown }) => unknown;
+
+interface UnmanagedRun {
+  readonly database: Database;
+  readonly runMethod: RunMethod;
+  readonly tasks: readonly UnmanagedTask[];
+  readonly handlers: ReadonlyMap<string, TaskHandler>;
+  readonly transaction: ProducerTransaction | undefined;
+  readonly onFailure: FailureHook | undefined;
+}
+
+const COMMIT_POLL_MS = 100;
+/** The longest a Data API transaction can live. */
+const COMMIT_WAIT_MS = 86_400_000;
+
+/** @throws StintError handler_missing; under SYNCHRONOUSLY whatever the handler throws */
+export async function runUnmanaged({ database, runMethod, tasks, handlers, transaction, onFailure }: UnmanagedRun): Promise<"ran" | "started"> {
+  const runs = tasks.map((task) => {
+    const handler = handlers.get(task.definition.identifier);
+    if (handler === undefined) throw new StintError("handler_missing", `${task.definition.identifier}: \`handlers\` has no handler for it.`);
+    return () => runOnce(handler, task);
+  });
+  if (runMethod === "SYNCHRONOUSLY") {
+    for (const run of runs) await run();
+    return "ran";
+  }
+  const committed = transaction === undefined ? undefined : await commitOf(database, transaction);
+  const start = async (): Promise<void> => {
+    if (committed !== undefined && !(await committed())) return;
+    await Promise.all(
+      runs.map((run, place) =>
+        run().catch((error: unknown) => {
+          const identifier = tasks[place]!.definition.identifier;
+          if (onFailure === undefined) createLog().error("an unmanaged task failed", { identifier, error: String(error) });
+          return onFailure?.({ identifier, error });
+        }),
+      ),
+    );
+  };
+  setImmediate(() => {
+    start().catch((error: unknown) => createLog().error("unmanaged tasks were not started", { error: String(error) }));
+  });
+  return "started";
+}
+
+/** Asks, outside the transaction, how it ended: true once committed, false once rolled back. */
+async function commitOf(database: Database, producer: ProducerTransaction): Promise<() => Promise<boolean>> {
+  const [row] = await database.adopt(producer).query(readTransactionId, {});
+  const id = row!.id;
+  return async () => {
+    for (const startedAt = performance.now(); performance.now() - startedAt < COMMIT_WAIT_MS; await pause(COMMIT_POLL_MS)) {
+      const [now] = await database.query(readTransactionStatus, { id });
+      if (now?.status === "committed") return true;
+      if (now?.status !== "in progress") return false;
+    }
+    return false;
+  };
+}
+
+async function runOnce(handler: TaskHandler, { definition, text }: UnmanagedTask): Promise<void> {
+  const decoded = decodePayload(definition.payload, JSON.parse(text));
+  if ("problem" in decoded) throw new StintError("payload_invalid", `${definition.identifier}: ${decoded.problem}`);
+  const signal = AbortSignal.timeout(definition.timeoutMs);
+  const log = createLog().with({ identifier: definition.identifier });
+  const context = { signal, attempt: 1, taskId: "", deadline: new Date(Date.now() + definition.timeoutMs), log };
+  const timedOut = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new StintError("aborted", `The task timed out after ${definition.timeoutMs} ms.`)), { once: true });
+  });
+  await Promise.race([Promise.resolve().then(() => handler.run(decoded.payload as never, context)), timedOut]);
+}
