@@ -39,7 +39,8 @@ export interface RecurringHandler extends TaskHandler {
 }
 
 const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-const DEFAULT_TIMEOUT_MS = 1_800_000;
+/** The original has 30 minutes; a Lambda function has 15 in all. */
+const DEFAULT_TIMEOUT_MS = 600_000;
 
 /** @throws StintError definition_invalid, naming the option and what is allowed */
 export function defineRecurringTask<S extends PayloadSchema>(options: RecurringOptions<S>): RecurringDefinition {

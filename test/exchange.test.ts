@@ -1,0 +1,247 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
+import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
+
+describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
+  const db = await openDatabase(adapter);
+  beforeEach(async () => {
+    await reset(db);
+    await register(db, "r1", { a: {}, b: {}, long: { timeoutMs: 600_000 } });
+  });
+
+  test("claims in the order priority, due time, id, and records what is handed in", async () => {
+    await enqueueRaw(db, "a", 2);
+    await enqueueRaw(db, "b", 1, { priority: 0 });
+    const [early] = await enqueueRaw(db, "b", 1, { delayUntil: "2020-01-01T00:00:00Z" });
+    const me = new Speaker(db);
+    const { tasks } = await me.say();
+    expect(tasks.map((task) => task.id)).toEqual(["3", early, "1", "2"]);
+    const done = await me.say({ results: tasks.map(success) });
+    expect(done).toMatchObject({ succeeded: 4, stale: 0, tasks: [] });
+    expect(await db.sql("SELECT count(*)::int AS n FROM task")).toEqual([{ n: 0 }]);
+    expect(await db.sql("SELECT task_id, result, task_outcome FROM task_run ORDER BY task_id")).toHaveLength(4);
+  });
+
+  test("a repeated exchange claims and records nothing more, and tells again what it told", async () => {
+    await enqueueRaw(db, "a", 6);
+    const me = new Speaker(db);
+    const first = await me.say({ want: 2 });
+    me.seq += 1;
+    const words = { want: 2, acked: 1, results: [success(first.tasks[0]!)] };
+    const heard = await me.repeat(words);
+    const again = await me.repeat(words);
+    expect(heard.tasks).toHaveLength(2);
+    expect(again.tasks).toEqual(heard.tasks);
+    expect(again.succeeded).toBe(1);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task WHERE held_by IS NOT NULL")).toEqual([{ n: 3 }]);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task_run")).toEqual([{ n: 1 }]);
+  });
+
+  test("while a claim was never acknowledged nothing more is claimed", async () => {
+    await enqueueRaw(db, "a", 6);
+    const me = new Speaker(db);
+    const first = await me.say({ want: 2 });
+    me.seq += 1;
+    expect((await me.repeat({ want: 2, acked: 0 })).tasks).toEqual(first.tasks);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task WHERE held_by IS NOT NULL")).toEqual([{ n: 2 }]);
+  });
+
+  test("a lower number than the row's is old and changes nothing", async () => {
+    await enqueueRaw(db, "a", 2);
+    const me = new Speaker(db);
+    await me.say({ want: 0 });
+    await me.say({ want: 0 });
+    me.seq = 1;
+    expect((await me.repeat()).status).toBe("old");
+    expect(await db.sql("SELECT count(*)::int AS n FROM task WHERE held_by IS NOT NULL")).toEqual([{ n: 0 }]);
+  });
+
+  test("a row is created by number 1 only", async () => {
+    const me = new Speaker(db);
+    me.seq = 1;
+    expect((await me.say()).status).toBe("gone");
+    expect(await db.sql("SELECT 1 FROM heartbeat")).toHaveLength(0);
+  });
+
+  test("the newest tick takes the seat; the one before claims nothing more and finishes what it holds", async () => {
+    await enqueueRaw(db, "a", 2);
+    const old = new Speaker(db);
+    const young = new Speaker(db);
+    const { tasks, epoch } = await old.say({ want: 1 });
+    expect((await young.say({ want: 0 })).epoch).toBe(epoch + 1);
+    const next = await old.say({ results: tasks.map(success), want: 5 });
+    expect(next).toMatchObject({ newest: false, succeeded: 1, tasks: [] });
+    await old.say({ ending: true });
+    expect(await db.sql("SELECT holder FROM slot")).toEqual([{ holder: young.id }]);
+    expect((await young.say()).tasks).toHaveLength(1);
+  });
+
+  test("a seat that is asked for only if free is not taken from a living holder, and is from one that ended", async () => {
+    const holder = new Speaker(db);
+    await holder.say();
+    const other = new Speaker(db);
+    expect((await other.say({ onlyFree: true })).status).toBe("seat_taken");
+    expect(await db.sql("SELECT 1 FROM heartbeat")).toHaveLength(1);
+    await holder.say({ ending: true });
+    other.seq = 0;
+    expect((await other.say({ onlyFree: true })).status).toBe("ok");
+  });
+
+  test("a witness expires a silent invocation and takes back its tasks as suspects, each with a FAILURE run", async () => {
+    await enqueueRaw(db, "a", 3);
+    const dead = new Speaker(db, { slot: 1 });
+    const lost = await dead.say();
+    await dead.fallSilent();
+    const witness = new Speaker(db);
+    expect((await witness.say({ want: 0 })).silent).toBe(true);
+    expect((await witness.say({ want: 0 })).rescued).toBe(0);
+    await witness.becomeWitness();
+    expect((await witness.say({ want: 0 })).rescued).toBe(3);
+    expect(await db.sql("SELECT result, task_outcome FROM task_run")).toEqual(Array(3).fill({ result: "FAILURE", task_outcome: null }));
+    const late = await dead.say({ results: lost.tasks.map(success) });
+    expect(late.status).toBe("gone");
+    const claimed = await witness.say();
+    expect(claimed.tasks).toEqual([expect.objectContaining({ id: lost.tasks[0]!.id, attempt: 2, used: 1, suspect: true })]);
+  });
+
+  test("a suspect runs alone: nothing is claimed beside it, and nobody who holds anything claims it", async () => {
+    await enqueueRaw(db, "a", 1);
+    const dead = new Speaker(db, { slot: 1 });
+    await dead.say();
+    await dead.fallSilent();
+    await enqueueRaw(db, "a", 5);
+    const witness = new Speaker(db);
+    await witness.say({ want: 0 });
+    await witness.becomeWitness();
+    await witness.say({ want: 0 });
+    const alone = await witness.say();
+    expect(alone.tasks.map((task) => task.suspect)).toEqual([true]);
+    expect((await witness.say()).tasks).toEqual([]);
+    const busy = new Speaker(db, { slot: 2 });
+    expect((await busy.say({ want: 2 })).tasks.map((task) => task.suspect)).toEqual([false, false]);
+    const after = await witness.say({ results: alone.tasks.map(success) });
+    expect(after.tasks).toHaveLength(3);
+  });
+
+  test("a suspect that starves makes whoever sees it claim nothing more until it has run", async () => {
+    await enqueueRaw(db, "a", 1);
+    await db.sql("UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 minute', priority = 100");
+    await enqueueRaw(db, "a", 9, { priority: 0 });
+    const me = new Speaker(db);
+    const first = await me.say({ want: 3, alone: false });
+    expect(first.tasks).toHaveLength(3);
+    const second = await me.say({ want: 3, alone: false });
+    expect(second).toMatchObject({ tasks: [], more: true });
+    const third = await me.say({ results: first.tasks.map(success) });
+    expect(third.tasks.map((task) => task.suspect)).toEqual([true]);
+  });
+
+  test("a lost attempt counts only where the task was alone, or a suspect already", async () => {
+    await enqueueRaw(db, "a", 2);
+    const witness = new Speaker(db);
+    await witness.say({ want: 0 });
+    const lose = async (slot: number) => {
+      const dead = new Speaker(db, { slot });
+      const { tasks } = await dead.say();
+      await dead.fallSilent();
+      await witness.becomeWitness();
+      await witness.say({ want: 0 });
+      return tasks.length;
+    };
+    expect(await lose(1)).toBe(2);
+    expect(await db.sql("SELECT attempt - forgiven AS used FROM task")).toEqual([{ used: 0 }, { used: 0 }]);
+    for (const slot of [2, 3, 4]) expect(await lose(slot)).toBe(1);
+    expect(await db.sql("SELECT attempt - forgiven AS used, outcome FROM failed_task")).toEqual([{ used: 3, outcome: "FAILED" }]);
+    expect(await db.sql("SELECT attempt - forgiven AS used FROM task")).toEqual([{ used: 0 }]);
+  });
+
+  test("results are fenced by holder and attempt", async () => {
+    await enqueueRaw(db, "a", 2);
+    const me = new Speaker(db);
+    const { tasks } = await me.say();
+    const thief = new Speaker(db, { slot: 1 });
+    await thief.say({ want: 0 });
+    expect(await thief.say({ results: [success(tasks[0]!)] })).toMatchObject({ succeeded: 0, stale: 1 });
+    expect(await me.say({ results: [{ ...success(tasks[0]!), attempt: 2 }] })).toMatchObject({ succeeded: 0, stale: 1 });
+    expect(await me.say({ results: tasks.map(success) })).toMatchObject({ succeeded: 2, stale: 1 });
+  });
+
+  test("a failure is due again later; out of attempts it stands in failed_task with its payload and runs", async () => {
+    const [id] = await enqueueRaw(db, "a", 1, { maxAttempts: 2 });
+    const me = new Speaker(db);
+    const first = await me.say();
+    const second = await me.say({ results: [failure(first.tasks[0]!)] });
+    expect(second.tasks.map((task) => [task.id, task.attempt])).toEqual([[id, 2]]);
+    await me.say({ results: [failure(second.tasks[0]!)] });
+    expect(await db.sql("SELECT id, payload, outcome FROM failed_task")).toEqual([{ id, payload: { n: 0 }, outcome: "FAILED" }]);
+    expect(await db.sql("SELECT attempt, result, task_outcome, error_details FROM task_run ORDER BY attempt")).toEqual([
+      { attempt: 1, result: "FAILURE", task_outcome: null, error_details: "Error: no" },
+      { attempt: 2, result: "FAILURE", task_outcome: "FAILED", error_details: "Error: no" },
+    ]);
+  });
+
+  test("the end releases what was not finished, forgiven, and frees the slot; its repetition hears that it ended", async () => {
+    await enqueueRaw(db, "a", 2);
+    const me = new Speaker(db);
+    await me.say();
+    await me.say({ ending: true });
+    expect(await me.repeat({ ending: true })).toMatchObject({ status: "gone", ended: true });
+    expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual(Array(2).fill({ held_by: null, used: 0 }));
+    expect(await db.sql("SELECT holder FROM slot")).toEqual([{ holder: null }]);
+  });
+
+  test("unknown identifiers and timeouts that do not fit are left alone and stand in nobody's way", async () => {
+    await enqueueRaw(db, "stranger", 3, { priority: 0 });
+    await enqueueRaw(db, "long", 3, { priority: 0 });
+    await enqueueRaw(db, "a", 1);
+    const me = new Speaker(db);
+    const heard = await me.say({ remainingMs: 100_000 });
+    expect(heard.tasks.map((task) => task.identifier)).toEqual(["a"]);
+    expect(heard.more).toBe(false);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task WHERE attempt = 0")).toEqual([{ n: 6 }]);
+  });
+
+  test("an unknown release is told so, and nothing is made", async () => {
+    const me = new Speaker(db, { release: "r9" });
+    expect((await me.say()).status).toBe("unknown_release");
+    expect(await db.sql("SELECT 1 FROM heartbeat")).toHaveLength(0);
+  });
+
+  test("an answer is bounded in bytes, and the first task comes all the same", async () => {
+    await enqueueRaw(db, "a", 10);
+    const me = new Speaker(db);
+    expect((await me.say({ bytes: 1 })).tasks).toHaveLength(1);
+    const second = await me.say({ bytes: 1000 });
+    expect(second.tasks.length).toBeGreaterThan(1);
+    expect(second.tasks.length).toBeLessThan(9);
+    expect(second.more).toBe(true);
+  });
+
+  test("more is said exactly when something was left", async () => {
+    await enqueueRaw(db, "a", 4);
+    const me = new Speaker(db);
+    expect(await me.say({ want: 3 })).toMatchObject({ more: true });
+    expect(await me.say({ want: 1 })).toMatchObject({ more: false });
+  });
+
+  test("concurrent claims share the tasks: each goes to one, none is left", async () => {
+    await enqueueRaw(db, "a", 400);
+    await enqueueRaw(db, "b", 400);
+    const speakers = Array.from({ length: 8 }, (_, slot) => new Speaker(db, { slot }));
+    const told: string[] = [];
+    for (let round = 0; round < 10; round += 1) {
+      const answers = await Promise.all(speakers.map((speaker) => speaker.say({ want: 20 })));
+      for (const { tasks } of answers) told.push(...tasks.map((task) => task.id));
+      if (answers.every(({ tasks }) => tasks.length === 0)) break;
+    }
+    expect(told).toHaveLength(800);
+    expect(new Set(told).size).toBe(800);
+  });
+
+  test("another isolation level is refused", async () => {
+    const client = await db.client();
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    await expect(client.query("SELECT exchange_v1('{\"results\": []}')")).rejects.toMatchObject({ code: "TP001" });
+    await client.query("ROLLBACK");
+  });
+});
