@@ -1,0 +1,2 @@
+import * as z from "zod/mini";
+import { defineTask } from "../../lib/index.ts";

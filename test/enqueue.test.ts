@@ -1,0 +1,235 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import * as z from "zod/mini";
+import { createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
+import { PAYLOAD_BYTES } from "../lib/payload.ts";
+import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
+import { Speaker, register } from "./support/exchange.ts";
+
+const payload = z.object({ text: z.string() });
+const note = defineTask({ identifier: "note", payload });
+const few = defineTask({ identifier: "few", payload, queueSize: 5 });
+
+describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
+  const db = await openDatabase(adapter);
+  const tasks = createTaskClient({ database: db.database });
+  beforeEach(() => reset(db));
+  const stored = async () => (await db.sql<{ n: number }>("SELECT count(*)::int AS n FROM task"))[0]!.n;
+
+  test("stores the task with its definition's defaults and says its id, a string", async () => {
+    const delayUntil = new Date("2999-01-01T00:00:00.000Z");
+    expect(await tasks.enqueue(note, { text: "now" })).toEqual({ status: "enqueued", id: "1" });
+    await tasks.enqueue(note, { text: "later" }, { delayUntil, priority: "HIGHEST" });
+    expect(await db.sql("SELECT payload, priority, max_attempts FROM task ORDER BY id")).toEqual([
+      { payload: { text: "now" }, priority: 50, max_attempts: 3 },
+      { payload: { text: "later" }, priority: 0, max_attempts: 3 },
+    ]);
+    expect((await db.sql("SELECT scheduled_for FROM task WHERE id = 2"))[0]).toEqual({ scheduled_for: delayUntil });
+  });
+
+  test.each([
+    ["does not fit its schema", { text: 1 }, "payload_invalid"],
+    ["is not JSON", 1n, "payload_not_json"],
+    ["has NUL in it", { text: "a\0b" }, "payload_not_json"],
+    ["has a lone surrogate in it", { text: "a\ud800b" }, "payload_not_json"],
+    ["is too large", { text: "x".repeat(PAYLOAD_BYTES) }, "payload_too_large"],
+  ])("a payload that %s is refused, and nothing is stored", async (_, bad, code) => {
+    await expect(tasks.enqueue(note, bad as never)).rejects.toMatchObject({ code });
+    await expect(tasks.enqueueMany(note, [{ text: "good" }, bad as never])).rejects.toMatchObject({ code });
+    expect(await stored()).toBe(0);
+  });
+
+  test("the database has the same limit as the client", async () => {
+    await expect(db.sql("SELECT enqueue_task('note', jsonb_build_object('text', repeat('x', 49152)))")).rejects.toMatchObject({ constraint: "payload_is_small" });
+    const list = defineTask({ identifier: "list", payload: z.array(z.number()) });
+    // Fits as compact JSON, not as Postgres writes it.
+    await expect(tasks.enqueue(list, Array(17_000).fill(1))).rejects.toMatchObject({ code: "payload_too_large" });
+  });
+
+  test("awkward text comes back exactly", async () => {
+    const text = `'"\\ \u0001 \u{1F600} __proto__ \\u0000 :name $1 ${"é".repeat(100)}`;
+    await tasks.enqueue(note, { text });
+    await register(db, "r1", { note: {} });
+    expect((await new Speaker(db).say()).tasks[0]!.payload).toEqual({ text });
+  });
+
+  test("10,000 tasks of 200 bytes in at most four requests, all or none, in their order", async () => {
+    let requests = 0;
+    const counting = {
+      ...db.database,
+      query: ((...given: Parameters<typeof db.database.query>) => {
+        requests += 1;
+        return db.database.query(...given);
+      }) as typeof db.database.query,
+      transaction: ((work) =>
+        db.database.transaction((transaction) => {
+          requests += 2;
+          return work({
+            ...transaction,
+            query: (...given) => {
+              requests += 1;
+              return transaction.query(...given);
+            },
+          });
+        })) as typeof db.database.transaction,
+    };
+    const payloads = Array.from({ length: 10_000 }, (_, n) => ({ text: `${n} ${"x".repeat(180)}` }));
+    const answer = await createTaskClient({ database: counting }).enqueueMany(note, payloads);
+    expect(answer.status === "enqueued" && answer.ids.length).toBe(10_000);
+    expect(requests).toBeLessThanOrEqual(4);
+    expect((await db.sql("SELECT payload->>'text' AS text FROM task ORDER BY id LIMIT 1 OFFSET 9999"))[0]).toEqual(payloads[9999]);
+  });
+
+  test("queueSize admits exactly so many, however many producers come at once", async () => {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => tasks.enqueue(few, { text: "" })));
+    expect(answers.filter(({ status }) => status === "enqueued")).toHaveLength(5);
+    expect(answers.filter((answer) => answer.status === "queue_full" && answer.limit === 5)).toHaveLength(45);
+    expect(await stored()).toBe(5);
+    expect(await tasks.enqueueMany(few, [{ text: "" }])).toEqual({ status: "queue_full", limit: 5 });
+  });
+
+  test("a key is taken once until its task starts; replace puts the new payload in its place", async () => {
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => tasks.enqueue(note, { text: `${n}` }, { key: "k" })));
+    expect(answers.filter(({ status }) => status === "enqueued")).toHaveLength(1);
+    expect(await stored()).toBe(1);
+    expect(await tasks.enqueue(note, { text: "new" }, { key: "k", onDuplicate: "replace", priority: "LOW" })).toMatchObject({ status: "duplicate" });
+    expect(await db.sql("SELECT payload->>'text' AS text, priority FROM task")).toEqual([{ text: "new", priority: 75 }]);
+    await register(db, "r1", { note: {} });
+    const [running] = (await new Speaker(db).say()).tasks;
+    const twin = await tasks.enqueue(note, { text: "while it runs" }, { key: "k" });
+    expect(twin).toMatchObject({ status: "enqueued" });
+    expect("id" in twin && twin.id).not.toBe(running!.id);
+  });
+
+  test("an enqueue whose answer was lost stores nothing twice", async () => {
+    let lost = 0;
+    const forgetful = {
+      ...db.database,
+      query: (async (...given: Parameters<typeof db.database.query>) => {
+        const rows = await db.database.query(...given);
+        if (lost++ < 2) throw Object.assign(new (await import("../lib/index.ts")).DatabaseError("database_outcome_unknown", "lost", "unknown", undefined, undefined));
+        return rows;
+      }) as typeof db.database.query,
+    };
+    const answer = await createTaskClient({ database: forgetful }).enqueueMany(note, [{ text: "a" }, { text: "b" }]);
+    expect(answer).toEqual({ status: "enqueued", ids: ["1", "2"] });
+    expect(lost).toBe(3);
+    expect(await stored()).toBe(2);
+  });
+
+  test("plain SQL enqueues too", async () => {
+    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([{ status: "enqueued", id: "1" }]);
+    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([{ status: "duplicate", id: "1" }]);
+  });
+
+  test.each([
+    ["delayUntil", { delayUntil: new Date(Number.NaN) }],
+    ["priority", { priority: "URGENT" }],
+    ["key", { key: "" }],
+    ["onDuplicate", { onDuplicate: "drop", key: "k" }],
+    ["onDuplicate", { onDuplicate: "keep" }],
+  ])("a bad %s is refused by name", async (name, options) => {
+    await expect(tasks.enqueue(note, { text: "" }, options as never)).rejects.toMatchObject({ code: "option_invalid", message: expect.stringContaining(name) });
+  });
+
+  describe("the unmanaged methods", () => {
+    const ran: string[] = [];
+    const handlers = async () => ({
+      list: [
+        note.handle(({ text }) => {
+          if (text === "bad") throw new Error("bad");
+          ran.push(text);
+        }) as TaskHandler,
+      ],
+    });
+    beforeEach(() => void ran.splice(0));
+
+    test("need handlers at start", () => {
+      expect(() => createTaskClient({ database: db.database, runMethod: "SYNCHRONOUSLY" })).toThrow(expect.objectContaining({ code: "handlers_missing", message: expect.stringContaining("TASK_PROCESSOR") }));
+    });
+
+    test("SYNCHRONOUSLY runs inline and raises the handler's error", async () => {
+      const inline = createTaskClient({ database: db.database, runMethod: "SYNCHRONOUSLY", handlers });
+      expect(await inline.enqueue(note, { text: "inline" })).toEqual({ status: "ran" });
+      expect(ran).toEqual(["inline"]);
+      await expect(inline.enqueue(note, { text: "bad" })).rejects.toThrow("bad");
+      await expect(inline.enqueue(note, { text: "later" }, { delayUntil: new Date("2999-01-01") })).rejects.toMatchObject({ code: "delay_unsupported" });
+      await expect(inline.enqueue(few, { text: "x" })).rejects.toMatchObject({ code: "handler_missing" });
+      expect(await stored()).toBe(0);
+    });
+
+    test("SEPARATE_THREAD answers at once and tells the hook of failures", async () => {
+      const failed = Promise.withResolvers<unknown>();
+      const apart = createTaskClient({ database: db.database, runMethod: "SEPARATE_THREAD", handlers, onFailure: failed.resolve });
+      expect(await apart.enqueue(note, { text: "bad" })).toEqual({ status: "started" });
+      expect(await failed.promise).toMatchObject({ identifier: "note", error: expect.objectContaining({ message: "bad" }) });
+    });
+  });
+});
+
+describe("enqueue within the producer's pg transaction", async () => {
+  const db = await openDatabase("pg");
+  const tasks = createTaskClient({ database: db.database });
+  const stored = async () => (await db.sql<{ n: number }>("SELECT count(*)::int AS n FROM task"))[0]!.n;
+
+  test("is stored with the commit and not with a rollback", async () => {
+    const client = await db.client();
+    await client.query("BEGIN");
+    await tasks.enqueue(note, { text: "rolled back" }, { transaction: client });
+    await client.query("ROLLBACK");
+    expect(await stored()).toBe(0);
+    await client.query("BEGIN");
+    await tasks.enqueue(note, { text: "committed" }, { transaction: client });
+    expect(await stored()).toBe(0);
+    await client.query("COMMIT");
+    expect(await stored()).toBe(1);
+  });
+
+  test("under another isolation level a queue size is refused", async () => {
+    const client = await db.client();
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    await expect(tasks.enqueue(few, { text: "" }, { transaction: client })).rejects.toMatchObject({ code: "isolation_unsupported" });
+    await client.query("ROLLBACK");
+  });
+
+  test("a Data API transaction is not one of pg", async () => {
+    await expect(tasks.enqueue(note, { text: "" }, { transaction: { transactionId: "x" } })).rejects.toMatchObject({ code: "transaction_invalid" });
+  });
+
+  test("SEPARATE_THREAD starts after the commit, and never after a rollback", async () => {
+    const ran: string[] = [];
+    const handlers = async () => ({ handler: note.handle(({ text }) => void ran.push(text)) });
+    const apart = createTaskClient({ database: db.database, runMethod: "SEPARATE_THREAD", handlers });
+    const [good, bad] = [await db.client(), await db.client()];
+    await bad.query("BEGIN");
+    await apart.enqueue(note, { text: "rolled back" }, { transaction: bad });
+    await bad.query("ROLLBACK");
+    await good.query("BEGIN");
+    await apart.enqueue(note, { text: "committed" }, { transaction: good });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(ran).toEqual([]);
+    await good.query("COMMIT");
+    while (ran.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(ran).toEqual(["committed"]);
+  });
+});
+
+describe("enqueue within the producer's Data API transaction", async () => {
+  const db = await openDatabase("data-api");
+  const tasks = createTaskClient({ database: db.database });
+
+  test("is stored with the commit and not with a rollback", async () => {
+    const { BeginTransactionCommand, CommitTransactionCommand, RDSDataClient, RollbackTransactionCommand } = await import("@aws-sdk/client-rds-data");
+    const { LOCAL } = await import("../infra/local/stack.ts");
+    const client = new RDSDataClient({ endpoint: db.endpoint });
+    const cluster = { resourceArn: LOCAL.resourceArn, secretArn: LOCAL.secretArn };
+    const begin = async () => (await client.send(new BeginTransactionCommand({ ...cluster, database: new URL(db.url.replace(/^\w+:/, "http:").replace(/\/\/[^/]*\//, "//h/")).pathname.slice(1) }))).transactionId!;
+    const first = await begin();
+    await tasks.enqueue(note, { text: "rolled back" }, { transaction: { transactionId: first } });
+    await client.send(new RollbackTransactionCommand({ ...cluster, transactionId: first }));
+    const second = await begin();
+    await tasks.enqueue(note, { text: "committed" }, { transaction: { transactionId: second } });
+    await client.send(new CommitTransactionCommand({ ...cluster, transactionId: second }));
+    client.destroy();
+    expect(await db.sql("SELECT payload->>'text' AS text FROM task")).toEqual([{ text: "committed" }]);
+  });
+});
