@@ -1,0 +1,60 @@
+/** The command `stint`. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { codeOf, StintError } from "../lib/errors.ts";
+import { checkCommand } from "./commands/check-thread-health.ts";
+import { dataApiCommand } from "./commands/data-api.ts";
+import { enqueueCommand } from "./commands/enqueue.ts";
+import { migrateCommand } from "./commands/migrate.ts";
+import { monitoringCommand } from "./commands/monitoring.ts";
+import { runCommand } from "./commands/run-task-processor.ts";
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+/** The package's, seen from infra/ and from dist/infra/. */
+function version(): string {
+  for (const path of ["../package.json", "../../package.json"]) {
+    try {
+      return JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8")).version;
+    } catch {}
+  }
+  return "unknown";
+}
+
+const program = new Command("stint")
+  .description("A task processor without a server: tasks in the Postgres you already have.")
+  .version(version())
+  .exitOverride()
+  // One line, also where a suggestion would stand on a second.
+  .configureOutput({ outputError: (text, write) => write(`${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`) })
+  .addHelpText(
+    "after",
+    `
+The database is configured by environment variables: DATABASE_URL (a Postgres URL), or DATABASE_RESOURCE_ARN,
+DATABASE_SECRET_ARN and DATABASE_NAME (an Aurora cluster). A flag goes before its variable.
+Exit codes: 0 done, 1 failed, 2 wrong usage.`,
+  );
+
+for (const command of [migrateCommand(), dataApiCommand(), runCommand(), checkCommand(), enqueueCommand(), monitoringCommand()]) {
+  program.addCommand(command.copyInheritedSettings(program));
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = explain(error);
+}
+
+/** Says what went wrong, in lines that begin with a code, never a stack. The exit code. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    return EXIT_USAGE;
+  }
+  const code = codeOf(error) ?? "failed";
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`${code}: ${message.trimEnd()}\n`);
+  if (error instanceof StintError || codeOf(error) !== undefined) return EXIT_FAILED;
+  return EXIT_FAILED;
+}

@@ -1,0 +1,772 @@
+-- Unfinished tasks stand in task; a finished one leaves it. Its runs stay in task_run until retention removes them;
+-- a task out of attempts goes to failed_task with its payload.
+-- Applied with search_path set to the schema; statements are split at "-- statement" lines; no colon inside dollar quotes.
+
+-- statement
+CREATE TABLE task (
+  id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  identifier        text NOT NULL,
+  payload           jsonb NOT NULL DEFAULT '{}',
+  priority          smallint NOT NULL DEFAULT 50,            -- 0 runs first, 100 last
+  scheduled_for     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+  key               text,                                    -- unique among those of the identifier that have not started
+  attempt           integer NOT NULL DEFAULT 0,              -- claims so far: never goes back, half of the fence
+  forgiven          integer NOT NULL DEFAULT 0,              -- attempts used = attempt - forgiven
+  max_attempts      integer,                                 -- null until claimed: the definition's
+  held_by           uuid,                                    -- the invocation whose heartbeat is the lease
+  claim_seq         integer,                                 -- the holder's exchange that claimed it
+  held_since        timestamptz,
+  suspect_since     timestamptz,                             -- its holder was lost: it runs alone until it has reported once
+  occurrence        timestamptz,                             -- of a recurring task: the due time it stands for
+  bytes             integer GENERATED ALWAYS AS (octet_length(CAST(payload AS text))) STORED,
+  CONSTRAINT identifier_is_short CHECK (octet_length(identifier) BETWEEN 1 AND 200),
+  CONSTRAINT key_is_short CHECK (octet_length(key) BETWEEN 1 AND 500),
+  CONSTRAINT payload_is_small CHECK (octet_length(CAST(payload AS text)) <= 49152),
+  CONSTRAINT priority_is_named CHECK (priority IN (0, 25, 50, 75, 100)),
+  CONSTRAINT held_is_whole CHECK ((held_by IS NULL) = (claim_seq IS NULL) AND (held_by IS NULL) = (held_since IS NULL))
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+-- statement
+CREATE INDEX task_claim ON task (identifier, priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NULL;
+
+-- statement
+CREATE INDEX task_suspect ON task (priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NOT NULL;
+
+-- statement
+CREATE INDEX task_held ON task (held_by) WHERE held_by IS NOT NULL;
+
+-- statement
+CREATE UNIQUE INDEX task_key ON task (identifier, key) WHERE key IS NOT NULL AND attempt = 0;
+
+-- statement
+CREATE INDEX task_occurrence ON task (identifier) WHERE occurrence IS NOT NULL;
+
+-- statement
+CREATE TABLE failed_task (
+  id                bigint PRIMARY KEY,
+  identifier        text NOT NULL,
+  payload           jsonb NOT NULL,
+  priority          smallint NOT NULL,
+  scheduled_for     timestamptz NOT NULL,
+  created_at        timestamptz NOT NULL,
+  key               text,
+  attempt           integer NOT NULL,
+  forgiven          integer NOT NULL,
+  max_attempts      integer,
+  occurrence        timestamptz,
+  failed_at         timestamptz NOT NULL,
+  outcome           text NOT NULL,
+  CONSTRAINT outcome_is_known CHECK (outcome IN ('FAILED', 'CANCELLED'))
+);
+
+-- statement
+CREATE INDEX failed_task_by_identifier ON failed_task (identifier, failed_at);
+
+-- statement
+CREATE TABLE task_run (
+  task_id           bigint NOT NULL,
+  attempt           integer NOT NULL,
+  identifier        text NOT NULL,
+  invocation_id     uuid NOT NULL,
+  started_at        timestamptz NOT NULL,
+  finished_at       timestamptz NOT NULL,
+  result            text NOT NULL,
+  task_outcome      text,                                    -- how the task ended with this run; null when it goes on
+  error_details     text,
+  PRIMARY KEY (task_id, attempt),
+  CONSTRAINT result_is_known CHECK (result IN ('SUCCESS', 'FAILURE')),
+  CONSTRAINT task_outcome_is_known CHECK (task_outcome IN ('SUCCEEDED', 'FAILED', 'CANCELLED'))
+);
+
+-- statement
+CREATE INDEX task_run_finished ON task_run (finished_at);
+
+-- statement
+CREATE TABLE slot (
+  number            integer PRIMARY KEY,
+  epoch             bigint NOT NULL,                         -- grows with each taking: the newest holder wins
+  holder            uuid,
+  CONSTRAINT number_is_a_seat CHECK (number BETWEEN 0 AND 999)
+) WITH (fillfactor = 50);
+
+-- statement
+CREATE TABLE heartbeat (
+  invocation_id     uuid PRIMARY KEY,
+  slot              integer NOT NULL,
+  epoch             bigint NOT NULL DEFAULT 0,
+  release_id        text NOT NULL,
+  seq               integer NOT NULL DEFAULT 0,              -- the last exchange that counted
+  started_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+  last_seen_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  seen_since        timestamptz NOT NULL DEFAULT clock_timestamp(), -- no gap over half the grace period since then: a witness
+  ended_at          timestamptz,
+  expired_at        timestamptz,
+  held              integer NOT NULL DEFAULT 0,              -- tasks it holds; counted here, as the index of held tasks may be full of dead entries
+  holds_suspect     boolean NOT NULL DEFAULT false,
+  claimed_seq       integer NOT NULL DEFAULT 0,              -- the last exchange that claimed anything
+  claimed           bigint NOT NULL DEFAULT 0,
+  succeeded         bigint NOT NULL DEFAULT 0,
+  failed            bigint NOT NULL DEFAULT 0,               -- failed attempts
+  rescued           bigint NOT NULL DEFAULT 0,               -- tasks taken back from silent invocations
+  stale_completions bigint NOT NULL DEFAULT 0                -- results that came after the lease was lost
+) WITH (fillfactor = 50);
+
+-- statement
+CREATE INDEX heartbeat_live ON heartbeat (last_seen_at) WHERE ended_at IS NULL AND expired_at IS NULL;
+
+-- statement
+CREATE INDEX heartbeat_by_slot ON heartbeat (slot, started_at);
+
+-- statement
+CREATE TABLE release (
+  id                text PRIMARY KEY,                        -- a hash of its definitions: equal deployments share a row
+  registered_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- statement
+CREATE TABLE release_task (
+  release_id        text NOT NULL REFERENCES release ON DELETE CASCADE,
+  identifier        text NOT NULL,
+  timeout_ms        integer NOT NULL,
+  max_attempts      integer NOT NULL,
+  PRIMARY KEY (release_id, identifier)
+);
+
+-- statement
+CREATE TABLE recurring_task (
+  identifier        text PRIMARY KEY,
+  schedule          text NOT NULL,                           -- the definition it was last planned by
+  next_at           timestamptz NOT NULL,
+  last_occurrence   timestamptz,
+  skipped           bigint NOT NULL DEFAULT 0,               -- due while the last one was unfinished
+  enabled           boolean NOT NULL DEFAULT true
+);
+
+-- statement
+CREATE TABLE enqueue_request (
+  token             uuid PRIMARY KEY,                        -- made by the client: a repeated request stores nothing twice
+  answer            jsonb NOT NULL,
+  created_at        timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- statement
+CREATE TABLE health_check (
+  id                uuid PRIMARY KEY,
+  created_at        timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+-- Enqueueing: from plain SQL (enqueue_task) and from the client (enqueue_v1, one request whatever the number).
+
+-- statement
+CREATE FUNCTION admit(p_identifier text, p_queue_size integer, p_count integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $admit$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'a task with a queue size is enqueued under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier, 0));
+  -- A statement of its own: its snapshot is younger than the lock.
+  RETURN p_count + (SELECT count(*) FROM (
+      SELECT FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NULL LIMIT p_queue_size) waiting)
+    + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NOT NULL)
+    + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NOT NULL) <= p_queue_size;
+END
+$admit$;
+
+-- statement
+CREATE FUNCTION enqueue_task(
+  identifier text,
+  payload jsonb DEFAULT '{}',
+  delay_until timestamptz DEFAULT NULL,
+  priority integer DEFAULT 50,
+  key text DEFAULT NULL,
+  on_duplicate text DEFAULT 'keep',
+  queue_size integer DEFAULT NULL,
+  max_attempts integer DEFAULT NULL,
+  OUT status text,
+  OUT id bigint
+) LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $enqueue$
+#variable_conflict use_column
+DECLARE
+  p_identifier text = identifier;
+  p_payload jsonb = coalesce(payload, '{}');
+  p_due timestamptz = coalesce(delay_until, clock_timestamp());
+  p_priority smallint = coalesce(priority, 50);
+  p_key text = key;
+  p_max_attempts integer = max_attempts;
+  v_status text = 'enqueued';
+  v_id bigint;
+BEGIN
+  IF on_duplicate NOT IN ('keep', 'replace') THEN
+    RAISE EXCEPTION 'on_duplicate is keep or replace, not %', on_duplicate USING ERRCODE = 'TP002';
+  END IF;
+  IF queue_size IS NOT NULL AND NOT admit(p_identifier, queue_size, 1) THEN
+    IF p_key IS NOT NULL THEN
+      SELECT t.id INTO v_id FROM task t WHERE t.identifier = p_identifier AND t.key = p_key AND t.attempt = 0;
+    END IF;
+    IF v_id IS NULL THEN
+      status = 'queue_full';
+      RETURN;
+    END IF;
+  END IF;
+  IF p_key IS NULL THEN
+    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts)
+    RETURNING task.id INTO v_id;
+  ELSIF on_duplicate = 'replace' THEN
+    -- The twin has not started: it is in nobody's hands, so no holder can be made to wait.
+    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, key)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+    ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO UPDATE
+      SET payload = excluded.payload, scheduled_for = excluded.scheduled_for, priority = excluded.priority,
+          max_attempts = excluded.max_attempts
+    RETURNING t.id, CASE WHEN t.xmax = 0 THEN 'enqueued' ELSE 'duplicate' END INTO v_id, v_status;
+  ELSE
+    LOOP
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, key)
+      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+      ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
+      RETURNING task.id INTO v_id;
+      EXIT WHEN FOUND;
+      SELECT t.id INTO v_id FROM task t WHERE t.identifier = p_identifier AND t.key = p_key AND t.attempt = 0;
+      IF FOUND THEN
+        v_status = 'duplicate';
+        EXIT;
+      END IF;
+      -- Claimed between the two statements: it has started, so this one is stored. Under a frozen snapshot it would
+      -- never be seen; the insert itself then raises 40001.
+    END LOOP;
+  END IF;
+  status = v_status;
+  id = v_id;
+END
+$enqueue$;
+
+-- statement
+CREATE FUNCTION enqueue_v1(p_request jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+AS $enqueue$
+DECLARE
+  v_token uuid = CAST(p_request->>'token' AS uuid);
+  v_count integer = jsonb_array_length(p_request->'payloads');
+  v_limit integer = CAST(p_request->>'queueSize' AS integer);
+  v_one record;
+  v_answer jsonb;
+BEGIN
+  IF v_token IS NOT NULL THEN
+    SELECT answer INTO v_answer FROM enqueue_request WHERE token = v_token;
+    IF FOUND THEN
+      RETURN v_answer;
+    END IF;
+  END IF;
+  IF p_request->>'key' IS NOT NULL THEN
+    SELECT * INTO v_one FROM enqueue_task(
+      p_request->>'identifier', p_request->'payloads'->0, CAST(p_request->>'delayUntil' AS timestamptz),
+      CAST(p_request->>'priority' AS integer), p_request->>'key', p_request->>'onDuplicate', v_limit,
+      CAST(p_request->>'maxAttempts' AS integer));
+    v_answer = jsonb_build_object('status', v_one.status, 'ids', jsonb_build_array(CAST(v_one.id AS text)));
+  ELSIF v_limit IS NOT NULL AND NOT admit(p_request->>'identifier', v_limit, v_count) THEN
+    v_answer = jsonb_build_object('status', 'queue_full', 'ids', jsonb_build_array());
+  ELSE
+    WITH stored AS (
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
+      SELECT p_request->>'identifier', p.payload, coalesce(CAST(p_request->>'delayUntil' AS timestamptz), clock_timestamp()),
+        CAST(p_request->>'priority' AS smallint), CAST(p_request->>'maxAttempts' AS integer)
+      FROM jsonb_array_elements(p_request->'payloads') WITH ORDINALITY p(payload, place)
+      ORDER BY p.place
+      RETURNING id)
+    SELECT jsonb_build_object('status', 'enqueued', 'ids', coalesce(jsonb_agg(CAST(id AS text) ORDER BY id), '[]')) INTO v_answer FROM stored;
+  END IF;
+  IF v_token IS NOT NULL THEN
+    -- Two of the same request at once: the second waits here, fails with 23505, and finds the answer when it is repeated.
+    INSERT INTO enqueue_request (token, answer) VALUES (v_token, v_answer);
+  END IF;
+  RETURN v_answer;
+END
+$enqueue$;
+-- One exchange of an invocation with the database. One statement a step, READ COMMITTED, so that each step sees what was
+-- committed before it and the locks of the step before. Locks are taken in one order, kept across versions of this function:
+-- own heartbeat, slot, other heartbeats (SKIP LOCKED), their tasks, claimable tasks (SKIP LOCKED).
+
+-- statement
+CREATE FUNCTION take_seat(p_invocation uuid, p_slot integer, p_only_free boolean, OUT epoch bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $seat$
+#variable_conflict use_column
+BEGIN
+  IF NOT p_only_free THEN
+    INSERT INTO slot (number, epoch, holder) VALUES (p_slot, 1, p_invocation)
+    ON CONFLICT (number) DO UPDATE SET epoch = slot.epoch + 1, holder = p_invocation
+    RETURNING slot.epoch INTO epoch;
+    RETURN;
+  END IF;
+  INSERT INTO slot (number, epoch) VALUES (p_slot, 0) ON CONFLICT (number) DO NOTHING;
+  -- Lock first and look in the next statement. In one statement, two wakes both took the seat.
+  PERFORM FROM slot WHERE number = p_slot FOR UPDATE;
+  UPDATE slot s SET epoch = s.epoch + 1, holder = p_invocation
+  WHERE s.number = p_slot AND NOT EXISTS (
+    SELECT FROM heartbeat h WHERE h.invocation_id = s.holder AND h.ended_at IS NULL AND h.expired_at IS NULL)
+  RETURNING s.epoch INTO epoch;
+END
+$seat$;
+
+-- statement
+-- Hands in results. The caller has locked the heartbeat row that guards these tasks. Fenced by holder and attempt number.
+CREATE FUNCTION record_results(p_me uuid, p_now timestamptz, p_results jsonb, OUT succeeded integer, OUT failed integer, OUT released integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $record$
+#variable_conflict use_column
+BEGIN
+  -- IS NOT DISTINCT FROM keeps the planner off the index of held tasks, which an old snapshot fills with dead entries.
+  WITH result AS MATERIALIZED (
+    SELECT id, attempt, started, finished
+    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text, started float8, finished float8) WHERE outcome = 'SUCCESS'),
+  done AS (
+    DELETE FROM task t USING result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    RETURNING t.id, t.attempt, t.identifier, r.started, r.finished),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED' FROM done
+    RETURNING 1)
+  SELECT count(*) INTO succeeded FROM run;
+
+  failed = 0;
+  released = 0;
+  IF succeeded = jsonb_array_length(p_results) THEN
+    RETURN;
+  END IF;
+
+  WITH result AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(p_results)
+      AS r(id bigint, attempt integer, outcome text, started float8, finished float8, "delayMs" float8, "retryAt" timestamptz, error text)
+    WHERE outcome IN ('FAILURE', 'CANCELLED')),
+  mine AS (
+    SELECT t.id, r.started, r.finished, r.error,
+      CASE WHEN r.outcome = 'CANCELLED' THEN 'CANCELLED' WHEN t.attempt - t.forgiven >= t.max_attempts THEN 'FAILED' END AS task_outcome,
+      coalesce(r."retryAt", p_now + r."delayMs" * interval '1 millisecond') AS due
+    FROM task t JOIN result r ON r.id = t.id
+    WHERE t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt),
+  over AS (
+    DELETE FROM task t USING mine m WHERE t.id = m.id AND m.task_outcome IS NOT NULL RETURNING t.*, m.task_outcome),
+  kept AS (
+    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, failed_at, outcome)
+    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, p_now, task_outcome FROM over),
+  again AS (
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = m.due
+    FROM mine m WHERE t.id = m.id AND m.task_outcome IS NULL
+    RETURNING t.id, t.attempt, t.identifier),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, error_details)
+    SELECT e.id, e.attempt, e.identifier, p_me, p_now - m.started * interval '1 millisecond', p_now - m.finished * interval '1 millisecond', 'FAILURE', m.task_outcome, m.error
+    FROM (SELECT id, attempt, identifier FROM over UNION ALL SELECT id, attempt, identifier FROM again) e JOIN mine m ON m.id = e.id
+    RETURNING 1)
+  SELECT count(*) INTO failed FROM run;
+
+  -- Never started, or could not finish through no fault of its own: forgiven.
+  WITH back AS (
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, forgiven = t.forgiven + 1
+    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text)
+    WHERE r.outcome = 'RELEASED' AND t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    RETURNING 1)
+  SELECT count(*) INTO released FROM back;
+END
+$record$;
+
+-- statement
+-- Takes back the tasks of expired invocations, as suspects. A statement after the one that expired them, so that its snapshot is
+-- younger than the locks on their rows. It counts as an attempt only where the task was alone or a suspect already.
+CREATE FUNCTION rescue(p_dead uuid[], p_now timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET jit = off
+AS $rescue$
+#variable_conflict use_column
+DECLARE
+  v_count integer;
+BEGIN
+  WITH lost AS MATERIALIZED (
+    SELECT t.id, t.held_by AS holder, t.held_since,
+      CASE WHEN t.suspect_since IS NOT NULL OR count(*) OVER (PARTITION BY t.held_by) = 1 THEN 0 ELSE 1 END AS forgive,
+      t.attempt - t.forgiven AS used, t.max_attempts
+    FROM task t WHERE t.held_by = ANY (p_dead)),
+  over AS (
+    DELETE FROM task t USING lost l WHERE t.id = l.id AND l.used - l.forgive >= l.max_attempts RETURNING t.*),
+  kept AS (
+    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, failed_at, outcome)
+    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, p_now, 'FAILED' FROM over),
+  again AS (
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = p_now, forgiven = t.forgiven + l.forgive
+    FROM lost l WHERE t.id = l.id AND l.used - l.forgive < l.max_attempts
+    RETURNING t.id, t.attempt, t.identifier),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, error_details)
+    SELECT e.id, e.attempt, e.identifier, l.holder, l.held_since, p_now, 'FAILURE', e.task_outcome, 'abandoned. Its invocation was not seen for longer than the grace period.'
+    FROM (SELECT id, attempt, identifier, 'FAILED' AS task_outcome FROM over UNION ALL SELECT id, attempt, identifier, NULL FROM again) e
+    JOIN lost l ON l.id = e.id
+    RETURNING 1)
+  SELECT count(*) INTO v_count FROM run;
+  UPDATE heartbeat SET held = 0, holds_suspect = false WHERE invocation_id = ANY (p_dead);
+  RETURN v_count;
+END
+$rescue$;
+
+-- statement
+-- Picks and locks what a claim may take, in the order priority, due time, id. Looks without locking, locks what is still there, looks
+-- further when others were faster. p_floors, per identifier and priority the (due time, id) last claimed by this invocation,
+-- spares it the dead entries of an index that an old snapshot keeps.
+CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, OUT ids bigint[], OUT more boolean)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $pick$
+#variable_conflict use_column
+DECLARE
+  v_level record;
+  v_look record;
+  v_want integer;
+  v_bytes bigint = 0;
+  v_after timestamptz;
+  v_after_id bigint;
+  v_locked bigint[];
+BEGIN
+  ids = '{}';
+  more = false;
+  FOR v_level IN
+    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(coalesce(f.due, '-infinity')) AS dues, array_agg(coalesce(f.id, 0)) AS floor_ids
+    FROM unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
+    CROSS JOIN unnest(p_identifiers) AS i(identifier)
+    LEFT JOIN jsonb_to_recordset(p_floors) AS f(identifier text, priority smallint, due timestamptz, id bigint)
+      ON f.identifier = i.identifier AND f.priority = p.priority
+    CROSS JOIN LATERAL (
+      SELECT FROM task t
+      WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = p.priority
+        AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
+      ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
+    GROUP BY p.priority ORDER BY p.priority
+  LOOP
+    v_after = '-infinity';
+    v_after_id = 0;
+    LOOP
+      v_want = p_want - cardinality(ids);
+      IF v_want <= 0 THEN
+        more = true;
+        RETURN;
+      END IF;
+      SELECT count(*) AS seen, array_agg(id ORDER BY place) FILTER (WHERE fits) AS ids, max(scheduled_for) FILTER (WHERE fits) AS last, sum(bytes) FILTER (WHERE fits) AS bytes
+      INTO v_look
+      FROM (
+        SELECT id, scheduled_for, bytes, place, place <= v_want AND (v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) AS fits
+        FROM (
+          SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
+          FROM (
+            SELECT head.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
+            CROSS JOIN LATERAL (
+              SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = v_level.priority
+                AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
+                  CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
+              ORDER BY t.scheduled_for, t.id LIMIT v_want + 1) AS head
+            ORDER BY head.scheduled_for, head.id LIMIT v_want + 1) AS heads
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS look;
+      EXIT WHEN v_look.seen = 0;
+      IF v_look.ids IS NULL THEN
+        more = true;
+        RETURN;
+      END IF;
+      SELECT array_agg(id) INTO v_locked FROM (
+        SELECT id FROM task
+        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND scheduled_for <= p_now AND priority = v_level.priority
+        FOR UPDATE SKIP LOCKED) AS locked;
+      ids = ids || coalesce(v_locked, '{}');
+      v_bytes = v_bytes + v_look.bytes;
+      v_after = v_look.last;
+      v_after_id = v_look.ids[cardinality(v_look.ids)];
+      EXIT WHEN v_look.seen = cardinality(v_look.ids);
+      IF cardinality(v_look.ids) < v_want THEN
+        more = true;
+        RETURN;
+      END IF;
+    END LOOP;
+  END LOOP;
+END
+$pick$;
+
+-- statement
+-- Registers a release's definitions, once: exchanges name the release only.
+CREATE FUNCTION register_release_v1(p_request jsonb) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $release$
+BEGIN
+  INSERT INTO release (id) VALUES (p_request->>'release') ON CONFLICT DO NOTHING;
+  INSERT INTO release_task (release_id, identifier, timeout_ms, max_attempts)
+  SELECT p_request->>'release', t.identifier, t."timeoutMs", t."maxAttempts"
+  FROM jsonb_to_recordset(p_request->'tasks') AS t(identifier text, "timeoutMs" integer, "maxAttempts" integer)
+  ON CONFLICT DO NOTHING;
+  RETURN true;
+END
+$release$;
+
+-- statement
+-- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results}.
+-- Answers a row for the exchange, then a row for each task the caller was not yet known to know of.
+CREATE FUNCTION exchange_v1(p_request jsonb) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $exchange$
+#variable_conflict use_column
+DECLARE
+  v_me uuid = CAST(p_request->>'invocation' AS uuid);
+  v_slot integer = CAST(p_request->>'slot' AS integer);
+  v_seq integer = CAST(p_request->>'seq' AS integer);
+  v_acked integer = CAST(p_request->>'acked' AS integer);
+  v_want integer = CAST(p_request->>'want' AS integer);
+  v_ending boolean = CAST(p_request->>'ending' AS boolean);
+  v_grace interval = CAST(p_request->>'graceMs' AS float8) * interval '1 millisecond';
+  v_results integer = jsonb_array_length(p_request->'results');
+  h heartbeat;
+  v_now timestamptz;
+  v_new boolean;
+  v_newest boolean;
+  v_recorded record;
+  v_released integer = 0;
+  v_dead uuid[];
+  v_rescued integer = 0;
+  v_silent boolean;
+  v_identifiers text[];
+  v_suspect record;
+  v_pick record;
+  v_ids bigint[] = '{}';
+  v_more boolean = false;
+  v_tasks text[] = '{}';
+  v_due json;
+  v_schedules json;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'an exchange runs under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+
+  -- 1. own row, before any other lock
+  IF v_seq = 1 THEN
+    IF NOT EXISTS (SELECT FROM release WHERE id = p_request->>'release') THEN
+      RETURN NEXT json_build_object('status', 'unknown_release');
+      RETURN;
+    END IF;
+    INSERT INTO heartbeat (invocation_id, slot, release_id) VALUES (v_me, v_slot, p_request->>'release') ON CONFLICT DO NOTHING;
+  END IF;
+  SELECT * INTO h FROM heartbeat WHERE invocation_id = v_me FOR UPDATE;
+  IF NOT FOUND OR h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL THEN
+    RETURN NEXT json_build_object('status', 'gone', 'ended', h.ended_at IS NOT NULL AND h.seq = v_seq);
+    RETURN;
+  END IF;
+  IF v_seq < h.seq THEN
+    RETURN NEXT json_build_object('status', 'old');
+    RETURN;
+  END IF;
+  v_now = clock_timestamp();
+  v_new = v_seq > h.seq;
+
+  -- 2. the seat
+  IF h.seq = 0 THEN
+    SELECT epoch INTO h.epoch FROM take_seat(v_me, v_slot, CAST(p_request->>'onlyFree' AS boolean));
+    IF h.epoch IS NULL THEN
+      DELETE FROM heartbeat WHERE invocation_id = v_me;
+      RETURN NEXT json_build_object('status', 'seat_taken');
+      RETURN;
+    END IF;
+    h.seen_since = v_now;
+    h.last_seen_at = v_now;
+  END IF;
+  SELECT holder IS NOT DISTINCT FROM v_me AND epoch = h.epoch INTO v_newest FROM slot WHERE number = v_slot;
+  v_newest = coalesce(v_newest, false);
+  IF v_now - h.last_seen_at > v_grace / 2 THEN
+    h.seen_since = v_now;
+  END IF;
+
+  IF v_new THEN
+    -- 3. results
+    IF v_results > 0 THEN
+      SELECT * INTO v_recorded FROM record_results(v_me, v_now, p_request->'results');
+      h.succeeded = h.succeeded + v_recorded.succeeded;
+      h.failed = h.failed + v_recorded.failed;
+      h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
+      h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
+      h.holds_suspect = h.holds_suspect AND h.held > 0;
+      v_released = v_recorded.released;
+    END IF;
+
+    -- 4. and 5. the silent, as a witness only: seen over grace/4 without a gap over grace/2
+    IF v_now - h.seen_since >= v_grace / 4 THEN
+      WITH silent AS (
+        SELECT invocation_id FROM heartbeat
+        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me
+        ORDER BY invocation_id FOR UPDATE SKIP LOCKED),
+      expired AS (
+        UPDATE heartbeat b SET expired_at = v_now FROM silent s WHERE b.invocation_id = s.invocation_id RETURNING b.invocation_id)
+      SELECT array_agg(invocation_id) INTO v_dead FROM expired;
+      IF v_dead IS NOT NULL THEN
+        v_rescued = rescue(v_dead, v_now);
+        h.rescued = h.rescued + v_rescued;
+      END IF;
+    END IF;
+  END IF;
+
+  -- 6. claim
+  IF v_new AND v_newest AND NOT v_ending THEN
+    SELECT array_agg(identifier) INTO v_identifiers FROM release_task
+    WHERE release_id = h.release_id AND (p_request->>'remainingMs' IS NULL OR timeout_ms <= CAST(p_request->>'remainingMs' AS float8));
+    IF v_want > 0 AND NOT h.holds_suspect AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
+      SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves
+      INTO v_suspect FROM task t
+      WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND t.scheduled_for <= v_now AND t.identifier = ANY (v_identifiers)
+      ORDER BY greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace DESC, t.priority, t.scheduled_for, t.id LIMIT 1;
+      IF v_suspect.id IS NOT NULL AND h.held = 0 AND CAST(p_request->>'alone' AS boolean) AND (v_suspect.starves OR NOT EXISTS (
+        SELECT FROM unnest(v_identifiers) AS i(identifier) CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
+        CROSS JOIN LATERAL (
+          SELECT t.id, t.scheduled_for FROM task t
+          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = p.priority AND t.scheduled_for <= v_now
+          ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
+        WHERE (p.priority, head.scheduled_for, head.id) < (v_suspect.priority, v_suspect.scheduled_for, v_suspect.id))) THEN
+        SELECT array_agg(id) INTO v_ids FROM (
+          SELECT id FROM task WHERE id = v_suspect.id AND held_by IS NULL AND suspect_since IS NOT NULL FOR UPDATE SKIP LOCKED) locked;
+        h.holds_suspect = v_ids IS NOT NULL;
+      END IF;
+      IF h.holds_suspect THEN
+        v_more = true;
+      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND h.held > 0 THEN
+        -- It waits for an invocation that holds nothing: become one.
+        v_more = true;
+      ELSE
+        SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors');
+        v_ids = v_pick.ids;
+        v_more = v_pick.more OR v_suspect.id IS NOT NULL;
+      END IF;
+      IF cardinality(v_ids) > 0 THEN
+        WITH claimed AS (
+          UPDATE task t SET held_by = v_me, held_since = v_now, claim_seq = v_seq, attempt = t.attempt + 1, max_attempts = coalesce(t.max_attempts, r.max_attempts)
+          FROM release_task r
+          WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
+          RETURNING t.*)
+        SELECT array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, payload) AS text)
+          ORDER BY priority, scheduled_for, id)
+        INTO v_tasks FROM claimed;
+        v_tasks = coalesce(v_tasks, '{}');
+        h.held = h.held + cardinality(v_tasks);
+        h.claimed = h.claimed + cardinality(v_tasks);
+        h.claimed_seq = v_seq;
+      END IF;
+    ELSE
+      SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors');
+    END IF;
+    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at)) INTO v_due FROM recurring_task
+    WHERE enabled AND next_at <= v_now AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
+    IF v_seq = 1 THEN
+      SELECT json_object_agg(identifier, schedule) INTO v_schedules FROM recurring_task;
+    END IF;
+  END IF;
+
+  -- What an earlier answer told, but nobody is known to have heard
+  IF h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq OR NOT v_new THEN
+    SELECT coalesce(array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, payload) AS text)
+      ORDER BY priority, scheduled_for, id), '{}')
+    INTO v_tasks FROM task WHERE held_by = v_me AND claim_seq > v_acked;
+  END IF;
+
+  -- 7. the end
+  IF v_ending AND v_new THEN
+    UPDATE task SET held_by = NULL, held_since = NULL, claim_seq = NULL, forgiven = forgiven + 1 WHERE held_by = v_me;
+    UPDATE slot SET holder = NULL WHERE number = v_slot AND holder = v_me AND epoch = h.epoch;
+    h.ended_at = clock_timestamp();
+    h.held = 0;
+    v_tasks = '{}';
+  END IF;
+
+  -- 8. beat and answer
+  UPDATE heartbeat SET last_seen_at = clock_timestamp(), seen_since = h.seen_since, seq = v_seq, epoch = h.epoch, ended_at = h.ended_at,
+    held = h.held, holds_suspect = h.holds_suspect, claimed_seq = h.claimed_seq, claimed = h.claimed, succeeded = h.succeeded,
+    failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions
+  WHERE invocation_id = v_me;
+  v_silent = EXISTS (SELECT FROM heartbeat
+    WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me);
+  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'rescued', v_rescued,
+    'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules);
+  RETURN QUERY SELECT unnest(v_tasks);
+END
+$exchange$;
+
+-- statement
+-- Stores what a release knows of its schedules, where it differs from what they were last planned by.
+CREATE FUNCTION plan_recurring_v1(p_request jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $plan$
+#variable_conflict use_column
+DECLARE
+  v_count integer;
+BEGIN
+  INSERT INTO recurring_task AS r (identifier, schedule, next_at)
+  SELECT s.identifier, s.schedule, s."nextAt" FROM jsonb_to_recordset(p_request->'schedules') AS s(identifier text, schedule text, "nextAt" timestamptz)
+  ORDER BY s.identifier
+  ON CONFLICT (identifier) DO UPDATE SET schedule = excluded.schedule, next_at = excluded.next_at WHERE r.schedule <> excluded.schedule;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$plan$;
+
+-- statement
+-- Plans the next occurrence by compare-and-set on the stored one and enqueues the due ones in the same call.
+CREATE FUNCTION fire_recurring_v1(p_request jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $fire$
+BEGIN
+  UPDATE recurring_task SET next_at = CAST(p_request->>'nextAt' AS timestamptz), last_occurrence = CAST(p_request->>'expectedAt' AS timestamptz)
+  WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND enabled;
+  IF NOT FOUND THEN
+    RETURN 'lost';
+  END IF;
+  IF jsonb_array_length(p_request->'occurrences') = 0 THEN
+    RETURN 'skipped';
+  END IF;
+  IF EXISTS (SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
+    UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
+    RETURN 'skipped';
+  END IF;
+  INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence)
+  SELECT p_request->>'identifier', p_request->'payload', CAST(p_request->>'priority' AS smallint), o.due, o.due
+  FROM (SELECT CAST(value AS timestamptz) AS due FROM jsonb_array_elements_text(p_request->'occurrences')) o ORDER BY o.due;
+  RETURN 'fired';
+END
+$fire$;
+
+-- statement
+CREATE FUNCTION check_database_v1(p_id uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $check$
+BEGIN
+  INSERT INTO health_check (id) VALUES (p_id);
+  UPDATE health_check SET created_at = clock_timestamp() WHERE id = p_id;
+  DELETE FROM health_check WHERE id = p_id;
+  RETURN FOUND;
+END
+$check$;
