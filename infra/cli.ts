@@ -1,7 +1,7 @@
 /** The command `stint`. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { codeOf, StintError } from "../lib/errors.ts";
+import { codeOf } from "../lib/errors.ts";
 import { checkCommand } from "./commands/check-thread-health.ts";
 import { dataApiCommand } from "./commands/data-api.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
@@ -48,13 +48,9 @@ try {
 
 /** Says what went wrong, in lines that begin with a code, never a stack. The exit code. */
 function explain(error: unknown): number {
-  if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return 0;
-    return EXIT_USAGE;
-  }
-  const code = codeOf(error) ?? "failed";
+  // commander has said it already.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`${code}: ${message.trimEnd()}\n`);
-  if (error instanceof StintError || codeOf(error) !== undefined) return EXIT_FAILED;
+  process.stderr.write(`${codeOf(error) ?? "failed"}: ${message.trimEnd()}\n`);
   return EXIT_FAILED;
 }

@@ -53,14 +53,13 @@ export interface NamedToken {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const whole = (from: number, to: number, fallback: number) =>
-  z._default(
-    z.pipe(
-      z.string().check(z.regex(/^\s*-?\d+\s*$/, `a whole number from ${from} to ${to}`)),
-      z.pipe(z.transform(Number), z.int().check(z.gte(from, `from ${from} to ${to}`), z.lte(to, `from ${from} to ${to}`))),
-    ),
-    fallback,
+const wholeNumber = (from: number, to: number) =>
+  z.pipe(
+    z.string().check(z.regex(/^\s*-?\d+\s*$/, `a whole number from ${from} to ${to}`)),
+    z.pipe(z.transform(Number), z.int().check(z.gte(from, `from ${from} to ${to}`), z.lte(to, `from ${from} to ${to}`))),
   );
+
+const whole = (from: number, to: number, fallback: number) => z._default(wholeNumber(from, to), fallback);
 
 const flag = (fallback: boolean) =>
   z._default(
@@ -101,7 +100,7 @@ const environment = z.object({
   TASK_PROCESSOR_NUM_THREADS: whole(1, 1000, 5),
   TASK_PROCESSOR_GRACE_PERIOD_MS: whole(5000, 600_000, 20_000),
   TASK_PROCESSOR_QUEUE_POP_SIZE: whole(1, 2000, 10),
-  TASK_PROCESSOR_RESIDENT_SLOTS: z.optional(whole(0, 1000, 1)),
+  TASK_PROCESSOR_RESIDENT_SLOTS: z.optional(wholeNumber(0, 1000)),
   TASK_PROCESSOR_INVOCATION_MS: whole(1000, 86_400_000, 900_000),
   TASK_PROCESSOR_SCHEMA: z._default(z.string().check(z.regex(/^[a-z_][a-z0-9_]{0,62}$/, "1 to 63 of a-z, 0-9 and _, no digit first")), "task_processor"),
   DATABASE_URL: url,
@@ -137,16 +136,20 @@ type Parsed = z.output<typeof environment>;
 export function readConfig(env: Environment = process.env): Config {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
   const parsed = z.safeParse(environment, given);
-  const problems = parsed.success ? [] : parsed.error.issues.map((issue) => describe(String(issue.path[0]), given, issue.message));
-  if (!parsed.success) throw invalid(problems);
-  const values = parsed.data;
-  if (values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4) {
+  const bad = new Map(parsed.success ? [] : parsed.error.issues.map((issue) => [String(issue.path[0]), issue.message]));
+  const problems = [...bad].map(([name, allowed]) => describe(name, given, allowed));
+  // What hangs together is checked all the same, with the defaults in place of the bad ones.
+  const values = parsed.success ? parsed.data : z.parse(environment, Object.fromEntries(Object.entries(given).filter(([name]) => !bad.has(name))));
+  if (values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4 && !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")) {
     problems.push(
-      describe("TASK_PROCESSOR_SLEEP_INTERVAL_MS", { TASK_PROCESSOR_SLEEP_INTERVAL_MS: String(values.TASK_PROCESSOR_SLEEP_INTERVAL_MS) },
-        `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`),
+      describe(
+        "TASK_PROCESSOR_SLEEP_INTERVAL_MS",
+        { TASK_PROCESSOR_SLEEP_INTERVAL_MS: String(values.TASK_PROCESSOR_SLEEP_INTERVAL_MS) },
+        `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`,
+      ),
     );
   }
-  const databases = readDatabases(values, problems);
+  const databases = readDatabases(values, given, problems);
   if (problems.length > 0) throw invalid(problems);
   return Object.freeze({
     runMethod: values.TASK_RUN_METHOD,
@@ -180,38 +183,49 @@ const describe = (name: string, given: Environment, allowed: string): string =>
 
 const invalid = (problems: string[]): StintError => new StintError("config_invalid", `The configuration is not usable.\n- ${problems.join("\n- ")}`);
 
-function readDatabases(values: Parsed, problems: string[]): NamedDatabase[] {
-  const main = readTarget("", values, problems);
-  const separate = readTarget("TASK_PROCESSOR_", values, problems);
+function readDatabases(values: Parsed, given: Environment, problems: string[]): NamedDatabase[] {
+  const main = readTarget("", values, given, problems);
+  const separate = readTarget("TASK_PROCESSOR_", values, given, problems);
   const targets = { default: main, task_processor: separate };
-  const names = (values.TASK_PROCESSOR_DATABASES ?? (separate === undefined ? "default" : "default,task_processor")).split(",").map((name) => name.trim());
+  const list = values.TASK_PROCESSOR_DATABASES ?? (separate === undefined ? "default" : "default,task_processor");
+  const names = list.split(",").map((name) => name.trim());
   const found: NamedDatabase[] = [];
-  for (const name of names) {
-    if (name !== "default" && name !== "task_processor") {
-      problems.push(describe("TASK_PROCESSOR_DATABASES", { TASK_PROCESSOR_DATABASES: values.TASK_PROCESSOR_DATABASES }, "default and task_processor, by comma, in the order they are drained"));
-    } else if (targets[name] !== undefined) {
-      found.push({ name, target: targets[name] });
-    } else if (values.TASK_PROCESSOR_DATABASES !== undefined) {
-      problems.push(`TASK_PROCESSOR_DATABASES names ${name}, of which no ${name === "default" ? "" : "TASK_PROCESSOR_"}DATABASE_URL or ARNs are set`);
+  if (names.some((name) => name !== "default" && name !== "task_processor") || new Set(names).size < names.length) {
+    problems.push(describe("TASK_PROCESSOR_DATABASES", given, "default and task_processor, each once, by comma, in the order they are drained"));
+    return found;
+  }
+  for (const name of names as NamedDatabase["name"][]) {
+    const target = targets[name];
+    const prefix = name === "default" ? "" : "TASK_PROCESSOR_";
+    if (target !== undefined) found.push({ name, target });
+    else if (values.TASK_PROCESSOR_DATABASES !== undefined && !isGiven(prefix, given)) {
+      problems.push(`TASK_PROCESSOR_DATABASES names ${name}, of which no ${prefix}DATABASE_URL or ARNs are set`);
     }
   }
   return found;
 }
 
-function readTarget(prefix: "" | "TASK_PROCESSOR_", values: Parsed, problems: string[]): DatabaseTarget | undefined {
-  const urlOf = values[`${prefix}DATABASE_URL`];
-  const arns = { RESOURCE_ARN: values[`${prefix}DATABASE_RESOURCE_ARN`], SECRET_ARN: values[`${prefix}DATABASE_SECRET_ARN`], NAME: values[`${prefix}DATABASE_NAME`] };
-  const missing = Object.entries(arns).filter(([, value]) => value === undefined);
-  const anyArn = arns.RESOURCE_ARN !== undefined || arns.SECRET_ARN !== undefined;
-  if (urlOf !== undefined && anyArn) {
-    problems.push(`${prefix}DATABASE_URL and ${prefix}DATABASE_RESOURCE_ARN are both set: one of the two kinds is allowed`);
+type Prefix = "" | "TASK_PROCESSOR_";
+
+const isGiven = (prefix: Prefix, given: Environment): boolean =>
+  ["URL", "RESOURCE_ARN", "SECRET_ARN"].some((part) => given[`${prefix}DATABASE_${part}`] !== undefined);
+
+function readTarget(prefix: Prefix, values: Parsed, given: Environment, problems: string[]): DatabaseTarget | undefined {
+  const givenPart = (part: string): boolean => given[`${prefix}DATABASE_${part}`] !== undefined;
+  const anyArn = givenPart("RESOURCE_ARN") || givenPart("SECRET_ARN");
+  if (givenPart("URL") && anyArn) {
+    problems.push(`${prefix}DATABASE_URL and ${prefix}DATABASE_${givenPart("RESOURCE_ARN") ? "RESOURCE" : "SECRET"}_ARN are both set: one of the two kinds is allowed`);
     return undefined;
   }
-  if (urlOf !== undefined) return { kind: "pg", url: urlOf };
+  const url = values[`${prefix}DATABASE_URL`];
+  if (url !== undefined) return { kind: "pg", url };
   if (!anyArn) return undefined;
-  for (const [name] of missing) problems.push(`${prefix}DATABASE_${name} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`);
-  if (missing.length > 0) return undefined;
-  return { kind: "data-api", resourceArn: arns.RESOURCE_ARN!, secretArn: arns.SECRET_ARN!, database: arns.NAME! };
+  for (const part of ["RESOURCE_ARN", "SECRET_ARN", "NAME"]) {
+    if (!givenPart(part)) problems.push(`${prefix}DATABASE_${part} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`);
+  }
+  const [resourceArn, secretArn, database] = [values[`${prefix}DATABASE_RESOURCE_ARN`], values[`${prefix}DATABASE_SECRET_ARN`], values[`${prefix}DATABASE_NAME`]];
+  if (resourceArn === undefined || secretArn === undefined || database === undefined) return undefined;
+  return { kind: "data-api", resourceArn, secretArn, database };
 }
 
 /** Whether this process is frozen with its response. */

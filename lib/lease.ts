@@ -29,6 +29,7 @@ export interface ClaimedTask {
   readonly scheduledFor: string;
   readonly suspect: boolean;
   readonly occurrence: string | null;
+  readonly traceParent: string | null;
   readonly payload: unknown;
 }
 
@@ -232,8 +233,8 @@ export class Lease {
 }
 
 function decodeTask(text: string): ClaimedTask {
-  const [id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, payload] = JSON.parse(text);
-  return { id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, payload };
+  const [id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, traceParent, payload] = JSON.parse(text);
+  return { id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, traceParent, payload };
 }
 
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -1,12 +1,22 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterEach, expect, test } from "vitest";
-import { type LocalPostgres, type PostgresOptions, startPostgres } from "../infra/local/postgres.ts";
+import { dataFolderOf, type LocalPostgres, type PostgresOptions, startPostgres } from "../infra/local/postgres.ts";
 import { chooseAccount, startedAt } from "../infra/local/postgres-account.ts";
 import { findBinaries } from "../infra/local/postgres-binaries.ts";
 
@@ -50,7 +60,11 @@ interface Owner {
 }
 
 /** Another process that starts a Postgres and waits to be killed. */
-async function ownerProcess(options: PostgresOptions, as?: { uid: number }, env: Record<string, string> = {}): Promise<Owner> {
+async function ownerProcess(
+  options: PostgresOptions,
+  as?: { uid: number },
+  env: Record<string, string> = {},
+): Promise<Owner> {
   const script = `
     const { startPostgres } = await import(${JSON.stringify(module)});
     const { pid, dataDir, url } = await startPostgres(${JSON.stringify(options)});
@@ -139,7 +153,10 @@ test("without a data folder of one's own nothing is left after stop, and a secon
   await expect(postgres.restart()).rejects.toMatchObject({ code: "stopped" });
 });
 
-test.each(["fast", "immediate"] as const)("what was committed survives a restart (%s) at the same address", async (mode) => {
+test.each([
+  "fast",
+  "immediate",
+] as const)("what was committed survives a restart (%s) at the same address", async (mode) => {
   const postgres = await start();
   await query(postgres.url, "CREATE TABLE kept AS SELECT 7 AS n");
   const { pid, url } = postgres;
@@ -172,7 +189,10 @@ test("two starts on one folder, at the same time or later: one has it, the other
   const both = await Promise.allSettled([start({ dataDir }), start({ dataDir })]);
   expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
   const refused = both.find(({ status }) => status === "rejected") as PromiseRejectedResult;
-  expect(refused.reason).toMatchObject({ code: "data_folder_in_use", message: expect.stringContaining(String(process.pid)) });
+  expect(refused.reason).toMatchObject({
+    code: "data_folder_in_use",
+    message: expect.stringContaining(String(process.pid)),
+  });
   await expect(startPostgres({ dataDir })).rejects.toMatchObject({ code: "data_folder_in_use" });
 });
 
@@ -220,7 +240,23 @@ test("data of another Postgres version is refused and left alone", async () => {
 test.runIf(isRoot)("a folder that Postgres's user may not enter is refused with data_folder_unreachable", async () => {
   const outer = folder();
   spawnSync("chmod", ["700", outer]);
-  await expect(startPostgres({ dataDir: join(outer, "data") })).rejects.toMatchObject({ code: "data_folder_unreachable" });
+  await expect(startPostgres({ dataDir: join(outer, "data") })).rejects.toMatchObject({
+    code: "data_folder_unreachable",
+  });
+});
+
+test("a checkout keeps its data in itself, unless Postgres's user may not go there", () => {
+  const checkout = folder();
+  expect(dataFolderOf(checkout)).toBe(join(checkout, ".stint", "postgres"));
+  spawnSync("chmod", ["000", checkout]);
+  expect(dataFolderOf(checkout)).toMatch(/^\/var\/tmp\/stint-data-\d+-[0-9a-f]{16}$/);
+});
+
+test("a data folder is made passable under a strict umask too", async () => {
+  const mask = process.umask(0o077);
+  cleanUps.push(() => process.umask(mask));
+  const postgres = await start({ dataDir: join(folder(), "new", "data") });
+  expect(await query(postgres.url, "SELECT 1")).toEqual([1]);
 });
 
 async function diesWithItsOwner(owner: Owner): Promise<void> {
@@ -228,7 +264,9 @@ async function diesWithItsOwner(owner: Owner): Promise<void> {
   await until(() => startedAt(owner.pid) === undefined);
 }
 
-test("Postgres ends when its owner is killed, and the next start sweeps what is left", { timeout: 60_000 }, async () => {
+test("Postgres ends when its owner is killed, and the next start sweeps what is left", {
+  timeout: 60_000,
+}, async () => {
   const owner = await ownerProcess({});
   const alive = await ownerProcess({});
   await diesWithItsOwner(owner);
@@ -272,23 +310,26 @@ test("library links that npm did not make are made", () => {
   expect(versionOf(binaries.postgres)).toContain("17.");
 });
 
-test.runIf(isRoot)("binaries under a folder of root's own are copied once to where Postgres's user may read them", () => {
-  const closed = folder();
-  const copy = packageCopy(join(closed, "package"));
-  const version = "0.0.0-test";
-  const manifest = join(copy, "package.json");
-  writeFileSync(manifest, readFileSync(manifest, "utf8").replace(/"version": "[^"]+"/, `"version": "${version}"`));
-  spawnSync("chmod", ["700", closed]);
-  const account = chooseAccount();
-  const binaries = findBinaries(account, copy);
-  const cache = dirname(dirname(dirname(binaries.postgres)));
-  cleanUps.push(() => rmSync(cache, { recursive: true, force: true }));
-  expect(binaries.postgres.startsWith(closed)).toBe(false);
-  const made = statSync(binaries.postgres).ino;
-  expect(statSync(findBinaries(account, copy).postgres).ino).toBe(made);
-  // A cleaner of temp folders took a file.
-  rmSync(join(cache, "native", "share"), { recursive: true });
-  const again = findBinaries(account, copy);
-  expect(again.postgres).toBe(binaries.postgres);
-  expect(existsSync(join(cache, "native", "share"))).toBe(true);
-});
+test.runIf(isRoot)(
+  "binaries under a folder of root's own are copied once to where Postgres's user may read them",
+  () => {
+    const closed = folder();
+    const copy = packageCopy(join(closed, "package"));
+    const version = "0.0.0-test";
+    const manifest = join(copy, "package.json");
+    writeFileSync(manifest, readFileSync(manifest, "utf8").replace(/"version": "[^"]+"/, `"version": "${version}"`));
+    spawnSync("chmod", ["700", closed]);
+    const account = chooseAccount();
+    const binaries = findBinaries(account, copy);
+    const cache = dirname(dirname(dirname(binaries.postgres)));
+    cleanUps.push(() => rmSync(cache, { recursive: true, force: true }));
+    expect(binaries.postgres.startsWith(closed)).toBe(false);
+    const made = statSync(binaries.postgres).ino;
+    expect(statSync(findBinaries(account, copy).postgres).ino).toBe(made);
+    // A cleaner of temp folders took a file.
+    rmSync(join(cache, "native", "share"), { recursive: true });
+    const again = findBinaries(account, copy);
+    expect(again.postgres).toBe(binaries.postgres);
+    expect(existsSync(join(cache, "native", "share"))).toBe(true);
+  },
+);

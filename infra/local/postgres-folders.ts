@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import {
   chmodSync,
   chownSync,
@@ -12,11 +12,12 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type Account, commandLine, reachable, startedAt } from "./postgres-account.ts";
+import { dirname, join, resolve } from "node:path";
+import { type Account, chooseAccount, commandLine, reachable, startedAt } from "./postgres-account.ts";
 import { PostgresError } from "./postgres-error.ts";
 
 const prefix = "stint-pg-";
@@ -142,12 +143,34 @@ function readOrEmpty(path: string): string {
 
 /** Makes a kept folder and checks that Postgres's user gets there. */
 export function keptFolder(dataDir: string, account: Account): string {
-  mkdirSync(dataDir, { recursive: true, mode: 0o755 });
+  makePassable(dataDir);
   const folder = realpathSync(dataDir);
+  // Someone who owns the folder could exchange what lies in it.
+  const owner = statSync(folder).uid;
+  if (owner !== process.getuid!() && owner !== account.uid)
+    throw new PostgresError(
+      "data_folder_unreachable",
+      `${folder} belongs to user ${owner}: name a folder of your own.`,
+    );
   if (!reachable(folder, account))
     throw new PostgresError(
       "data_folder_unreachable",
       `Postgres runs as user ${account.uid} (it refuses to run as root), who may not enter ${folder}: name a folder elsewhere.`,
     );
   return folder;
+}
+
+/** Whatever the umask is. The data itself lies in a folder that only Postgres's user may enter. */
+function makePassable(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true });
+  if (first === undefined) return;
+  for (let made = resolve(folder); made.startsWith(resolve(first)); made = dirname(made)) chmodSync(made, 0o755);
+}
+
+/** Where a checkout keeps its data: in itself, or, when Postgres's user may not go there, under /var/tmp. */
+export function dataFolderOf(checkout: string, account = chooseAccount()): string {
+  const inside = join(resolve(checkout), ".stint", "postgres");
+  if (reachable(inside, account)) return inside;
+  const name = createHash("sha256").update(inside).digest("hex").slice(0, 16);
+  return join("/var/tmp", `stint-data-${account.uid}-${name}`);
 }

@@ -17,6 +17,9 @@ import {
 } from "./postgres-folders.ts";
 import { dataIn, initialise, type Launch, launch, terminate } from "./postgres-process.ts";
 
+export { PostgresError, type PostgresErrorCode } from "./postgres-error.ts";
+export { dataFolderOf } from "./postgres-folders.ts";
+
 export interface PostgresOptions {
   /** Kept after stop. Without it: a temp folder, removed at stop, or by the next start if this process is killed. */
   dataDir?: string;

@@ -29,11 +29,18 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
-export async function startStack({ dataDir, dataApiPort = 0, schema = "task_processor" }: StackOptions = {}): Promise<Stack> {
+export async function startStack({
+  dataDir,
+  dataApiPort = 0,
+  schema = "task_processor",
+}: StackOptions = {}): Promise<Stack> {
   const postgres = await startPostgres(dataDir === undefined ? {} : { dataDir });
   let dataApi: DataApi | undefined;
   try {
-    dataApi = await startDataApi({ port: dataApiPort, clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }] });
+    dataApi = await startDataApi({
+      port: dataApiPort,
+      clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }],
+    });
     const environment = {
       DATABASE_RESOURCE_ARN: LOCAL.resourceArn,
       DATABASE_SECRET_ARN: LOCAL.secretArn,
@@ -44,7 +51,11 @@ export async function startStack({ dataDir, dataApiPort = 0, schema = "task_proc
       AWS_ACCESS_KEY_ID: "local",
       AWS_SECRET_ACCESS_KEY: "local",
     };
-    Object.assign(process.env, { AWS_REGION: environment.AWS_REGION, AWS_ACCESS_KEY_ID: "local", AWS_SECRET_ACCESS_KEY: "local" });
+    Object.assign(process.env, {
+      AWS_REGION: environment.AWS_REGION,
+      AWS_ACCESS_KEY_ID: "local",
+      AWS_SECRET_ACCESS_KEY: "local",
+    });
     const database = connectDataApi({ ...LOCAL, schema, endpoint: dataApi.endpoint });
     const migrations = await migrate(database).finally(() => database.close());
     const api = dataApi;

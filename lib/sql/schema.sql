@@ -19,16 +19,22 @@ CREATE TABLE task (
   held_since        timestamptz,
   suspect_since     timestamptz,                             -- its holder was lost: it runs alone until it has reported once
   occurrence        timestamptz,                             -- of a recurring task: the due time it stands for
+  serial_key        text,                                    -- one at a time, in the order of ids
+  has_turn          boolean NOT NULL DEFAULT true,           -- false while an unfinished one with its serial key stands before it
+  progress          jsonb,                                   -- what its handler last reported
+  trace_parent      text,                                    -- W3C traceparent of who enqueued it
   bytes             integer GENERATED ALWAYS AS (octet_length(CAST(payload AS text))) STORED,
   CONSTRAINT identifier_is_short CHECK (octet_length(identifier) BETWEEN 1 AND 200),
   CONSTRAINT key_is_short CHECK (octet_length(key) BETWEEN 1 AND 500),
+  CONSTRAINT serial_key_is_short CHECK (octet_length(serial_key) BETWEEN 1 AND 500),
+  CONSTRAINT trace_parent_is_short CHECK (octet_length(trace_parent) <= 200),
   CONSTRAINT payload_is_small CHECK (octet_length(CAST(payload AS text)) <= 49152),
   CONSTRAINT priority_is_named CHECK (priority IN (0, 25, 50, 75, 100)),
   CONSTRAINT held_is_whole CHECK ((held_by IS NULL) = (claim_seq IS NULL) AND (held_by IS NULL) = (held_since IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 
 -- statement
-CREATE INDEX task_claim ON task (identifier, priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NULL;
+CREATE INDEX task_claim ON task (identifier, priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn;
 
 -- statement
 CREATE INDEX task_suspect ON task (priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NOT NULL;
@@ -38,6 +44,9 @@ CREATE INDEX task_held ON task (held_by) WHERE held_by IS NOT NULL;
 
 -- statement
 CREATE UNIQUE INDEX task_key ON task (identifier, key) WHERE key IS NOT NULL AND attempt = 0;
+
+-- statement
+CREATE INDEX task_serial ON task (identifier, serial_key, id) WHERE serial_key IS NOT NULL;
 
 -- statement
 CREATE INDEX task_occurrence ON task (identifier) WHERE occurrence IS NOT NULL;
@@ -55,6 +64,8 @@ CREATE TABLE failed_task (
   forgiven          integer NOT NULL,
   max_attempts      integer,
   occurrence        timestamptz,
+  serial_key        text,
+  trace_parent      text,
   failed_at         timestamptz NOT NULL,
   outcome           text NOT NULL,
   CONSTRAINT outcome_is_known CHECK (outcome IN ('FAILED', 'CANCELLED'))
@@ -74,6 +85,7 @@ CREATE TABLE task_run (
   result            text NOT NULL,
   task_outcome      text,                                    -- how the task ended with this run; null when it goes on
   error_details     text,
+  result_value      jsonb,                                   -- what the handler returned, when it is small
   PRIMARY KEY (task_id, attempt),
   CONSTRAINT result_is_known CHECK (result IN ('SUCCESS', 'FAILURE')),
   CONSTRAINT task_outcome_is_known CHECK (task_outcome IN ('SUCCEEDED', 'FAILED', 'CANCELLED'))
@@ -105,6 +117,7 @@ CREATE TABLE heartbeat (
   held              integer NOT NULL DEFAULT 0,              -- tasks it holds; counted here, as the index of held tasks may be full of dead entries
   holds_suspect     boolean NOT NULL DEFAULT false,
   claimed_seq       integer NOT NULL DEFAULT 0,              -- the last exchange that claimed anything
+  cancelling        bigint[] NOT NULL DEFAULT '{}',          -- tasks it holds that an operator has cancelled
   claimed           bigint NOT NULL DEFAULT 0,
   succeeded         bigint NOT NULL DEFAULT 0,
   failed            bigint NOT NULL DEFAULT 0,               -- failed attempts
@@ -130,7 +143,21 @@ CREATE TABLE release_task (
   identifier        text NOT NULL,
   timeout_ms        integer NOT NULL,
   max_attempts      integer NOT NULL,
+  concurrency       integer,                                 -- most that run at a time, over all invocations
   PRIMARY KEY (release_id, identifier)
+);
+
+-- statement
+CREATE TABLE paused_identifier (
+  identifier        text PRIMARY KEY,                        -- or * for all
+  paused_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- statement
+CREATE TABLE serial_gap (
+  identifier        text NOT NULL,                           -- the head of this key has left, but a producer was just adding to it,
+  serial_key        text NOT NULL,                           -- the next exchange gives the turn
+  PRIMARY KEY (identifier, serial_key)
 );
 
 -- statement
@@ -140,7 +167,9 @@ CREATE TABLE recurring_task (
   next_at           timestamptz NOT NULL,
   last_occurrence   timestamptz,
   skipped           bigint NOT NULL DEFAULT 0,               -- due while the last one was unfinished
-  enabled           boolean NOT NULL DEFAULT true
+  enabled           boolean NOT NULL DEFAULT true,
+  disabled_why      text,
+  CONSTRAINT disabled_why_is_known CHECK (disabled_why IN ('OPERATOR', 'UNKNOWN'))
 );
 
 -- statement
@@ -169,11 +198,27 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier, 0));
   -- A statement of its own: its snapshot is younger than the lock.
   RETURN p_count + (SELECT count(*) FROM (
-      SELECT FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NULL LIMIT p_queue_size) waiting)
+      SELECT FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NULL AND has_turn LIMIT p_queue_size) waiting)
+    + (SELECT count(*) FROM task WHERE identifier = p_identifier AND serial_key IS NOT NULL AND NOT has_turn AND held_by IS NULL AND suspect_since IS NULL)
     + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NOT NULL)
     + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NOT NULL) <= p_queue_size;
 END
 $admit$;
+
+-- statement
+-- Whether a task with this serial key may run at once. Holds the key until the caller's transaction ends.
+CREATE FUNCTION take_serial_key(p_identifier text, p_serial_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $serial$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'a task with a serial key is enqueued under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1));
+  RETURN NOT EXISTS (SELECT FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key);
+END
+$serial$;
 
 -- statement
 CREATE FUNCTION enqueue_task(
@@ -185,6 +230,8 @@ CREATE FUNCTION enqueue_task(
   on_duplicate text DEFAULT 'keep',
   queue_size integer DEFAULT NULL,
   max_attempts integer DEFAULT NULL,
+  serial_key text DEFAULT NULL,
+  trace_parent text DEFAULT NULL,
   OUT status text,
   OUT id bigint
 ) LANGUAGE plpgsql VOLATILE
@@ -198,6 +245,9 @@ DECLARE
   p_priority smallint = coalesce(priority, 50);
   p_key text = key;
   p_max_attempts integer = max_attempts;
+  p_serial_key text = serial_key;
+  p_trace_parent text = trace_parent;
+  v_turn boolean = true;
   v_status text = 'enqueued';
   v_id bigint;
 BEGIN
@@ -213,22 +263,25 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  IF p_serial_key IS NOT NULL THEN
+    v_turn = take_serial_key(p_identifier, p_serial_key);
+  END IF;
   IF p_key IS NULL THEN
-    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
-    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts)
+    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent)
     RETURNING task.id INTO v_id;
   ELSIF on_duplicate = 'replace' THEN
     -- The twin has not started: it is in nobody's hands, so no holder can be made to wait.
-    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, key)
-    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
     ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO UPDATE
       SET payload = excluded.payload, scheduled_for = excluded.scheduled_for, priority = excluded.priority,
-          max_attempts = excluded.max_attempts
+          max_attempts = excluded.max_attempts, trace_parent = excluded.trace_parent
     RETURNING t.id, CASE WHEN t.xmax = 0 THEN 'enqueued' ELSE 'duplicate' END INTO v_id, v_status;
   ELSE
     LOOP
-      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, key)
-      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
       ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
       RETURNING task.id INTO v_id;
       EXIT WHEN FOUND;
@@ -256,6 +309,7 @@ DECLARE
   v_token uuid = CAST(p_request->>'token' AS uuid);
   v_count integer = jsonb_array_length(p_request->'payloads');
   v_limit integer = CAST(p_request->>'queueSize' AS integer);
+  v_turn boolean = true;
   v_one record;
   v_answer jsonb;
 BEGIN
@@ -269,15 +323,19 @@ BEGIN
     SELECT * INTO v_one FROM enqueue_task(
       p_request->>'identifier', p_request->'payloads'->0, CAST(p_request->>'delayUntil' AS timestamptz),
       CAST(p_request->>'priority' AS integer), p_request->>'key', p_request->>'onDuplicate', v_limit,
-      CAST(p_request->>'maxAttempts' AS integer));
+      CAST(p_request->>'maxAttempts' AS integer), p_request->>'serialKey', p_request->>'traceParent');
     v_answer = jsonb_build_object('status', v_one.status, 'ids', jsonb_build_array(CAST(v_one.id AS text)));
   ELSIF v_limit IS NOT NULL AND NOT admit(p_request->>'identifier', v_limit, v_count) THEN
     v_answer = jsonb_build_object('status', 'queue_full', 'ids', jsonb_build_array());
   ELSE
+    IF p_request->>'serialKey' IS NOT NULL THEN
+      v_turn = take_serial_key(p_request->>'identifier', p_request->>'serialKey');
+    END IF;
     WITH stored AS (
-      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent)
       SELECT p_request->>'identifier', p.payload, coalesce(CAST(p_request->>'delayUntil' AS timestamptz), clock_timestamp()),
-        CAST(p_request->>'priority' AS smallint), CAST(p_request->>'maxAttempts' AS integer)
+        CAST(p_request->>'priority' AS smallint), CAST(p_request->>'maxAttempts' AS integer),
+        p_request->>'serialKey', p_request->>'serialKey' IS NULL OR (v_turn AND p.place = 1), p_request->>'traceParent'
       FROM jsonb_array_elements(p_request->'payloads') WITH ORDINALITY p(payload, place)
       ORDER BY p.place
       RETURNING id)
@@ -318,6 +376,27 @@ END
 $seat$;
 
 -- statement
+-- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key is not waited
+-- for, as its row cannot be seen yet. A later exchange looks again.
+CREATE FUNCTION pass_turn(p_identifier text, p_serial_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $turn$
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1)) THEN
+    INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key) ON CONFLICT DO NOTHING;
+    RETURN false;
+  END IF;
+  UPDATE task SET has_turn = true
+  WHERE NOT has_turn AND id = (
+    SELECT id FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1);
+  DELETE FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key;
+  RETURN true;
+END
+$turn$;
+
+-- statement
 -- Hands in results. The caller has locked the heartbeat row that guards these tasks. Fenced by holder and attempt number.
 CREATE FUNCTION record_results(p_me uuid, p_now timestamptz, p_results jsonb, OUT succeeded integer, OUT failed integer, OUT released integer)
 LANGUAGE plpgsql VOLATILE
@@ -327,20 +406,27 @@ SET enable_seqscan = off
 SET jit = off
 AS $record$
 #variable_conflict use_column
+DECLARE
+  v_identifiers text[];
+  v_serial_keys text[];
 BEGIN
   -- IS NOT DISTINCT FROM keeps the planner off the index of held tasks, which an old snapshot fills with dead entries.
   WITH result AS MATERIALIZED (
-    SELECT id, attempt, started, finished
-    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text, started float8, finished float8) WHERE outcome = 'SUCCESS'),
+    SELECT id, attempt, started, finished, value
+    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text, started float8, finished float8, value jsonb) WHERE outcome = 'SUCCESS'),
   done AS (
     DELETE FROM task t USING result r
     WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
-    RETURNING t.id, t.attempt, t.identifier, r.started, r.finished),
+    RETURNING t.id, t.attempt, t.identifier, t.serial_key, r.started, r.finished, r.value),
   run AS (
-    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome)
-    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED' FROM done
-    RETURNING 1)
-  SELECT count(*) INTO succeeded FROM run;
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, result_value)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED', value FROM done)
+  SELECT count(*), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO succeeded, v_identifiers, v_serial_keys FROM done;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
 
   failed = 0;
   released = 0;
@@ -361,8 +447,8 @@ BEGIN
   over AS (
     DELETE FROM task t USING mine m WHERE t.id = m.id AND m.task_outcome IS NOT NULL RETURNING t.*, m.task_outcome),
   kept AS (
-    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, failed_at, outcome)
-    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, p_now, task_outcome FROM over),
+    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
+    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, p_now, task_outcome FROM over),
   again AS (
     UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = m.due
     FROM mine m WHERE t.id = m.id AND m.task_outcome IS NULL
@@ -372,7 +458,12 @@ BEGIN
     SELECT e.id, e.attempt, e.identifier, p_me, p_now - m.started * interval '1 millisecond', p_now - m.finished * interval '1 millisecond', 'FAILURE', m.task_outcome, m.error
     FROM (SELECT id, attempt, identifier FROM over UNION ALL SELECT id, attempt, identifier FROM again) e JOIN mine m ON m.id = e.id
     RETURNING 1)
-  SELECT count(*) INTO failed FROM run;
+  SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO failed, v_identifiers, v_serial_keys FROM over;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
 
   -- Never started, or could not finish through no fault of its own: forgiven.
   WITH back AS (
@@ -396,6 +487,8 @@ AS $rescue$
 #variable_conflict use_column
 DECLARE
   v_count integer;
+  v_identifiers text[];
+  v_serial_keys text[];
 BEGIN
   WITH lost AS MATERIALIZED (
     SELECT t.id, t.held_by AS holder, t.held_since,
@@ -405,8 +498,8 @@ BEGIN
   over AS (
     DELETE FROM task t USING lost l WHERE t.id = l.id AND l.used - l.forgive >= l.max_attempts RETURNING t.*),
   kept AS (
-    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, failed_at, outcome)
-    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, p_now, 'FAILED' FROM over),
+    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
+    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, p_now, 'FAILED' FROM over),
   again AS (
     UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = p_now, forgiven = t.forgiven + l.forgive
     FROM lost l WHERE t.id = l.id AND l.used - l.forgive < l.max_attempts
@@ -417,7 +510,12 @@ BEGIN
     FROM (SELECT id, attempt, identifier, 'FAILED' AS task_outcome FROM over UNION ALL SELECT id, attempt, identifier, NULL FROM again) e
     JOIN lost l ON l.id = e.id
     RETURNING 1)
-  SELECT count(*) INTO v_count FROM run;
+  SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO v_count, v_identifiers, v_serial_keys FROM over;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
   UPDATE heartbeat SET held = 0, holds_suspect = false WHERE invocation_id = ANY (p_dead);
   RETURN v_count;
 END
@@ -426,8 +524,8 @@ $rescue$;
 -- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. Looks without locking, locks what is still there, looks
 -- further when others were faster. p_floors, per identifier and priority the (due time, id) last claimed by this invocation,
--- spares it the dead entries of an index that an old snapshot keeps.
-CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, OUT ids bigint[], OUT more boolean)
+-- spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an identifier with a limit may run.
+CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
@@ -441,6 +539,7 @@ DECLARE
   v_look record;
   v_want integer;
   v_bytes bigint = 0;
+  v_rooms jsonb = p_rooms;
   v_after timestamptz;
   v_after_id bigint;
   v_locked bigint[];
@@ -455,7 +554,7 @@ BEGIN
       ON f.identifier = i.identifier AND f.priority = p.priority
     CROSS JOIN LATERAL (
       SELECT FROM task t
-      WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = p.priority
+      WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority
         AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
       ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
     GROUP BY p.priority ORDER BY p.priority
@@ -478,10 +577,10 @@ BEGIN
             SELECT head.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
             CROSS JOIN LATERAL (
               SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = v_level.priority
+              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
                 AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
                   CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-              ORDER BY t.scheduled_for, t.id LIMIT v_want + 1) AS head
+              ORDER BY t.scheduled_for, t.id LIMIT least(v_want + 1, CAST(v_rooms->>i.identifier AS integer))) AS head
             ORDER BY head.scheduled_for, head.id LIMIT v_want + 1) AS heads
           WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS look;
       EXIT WHEN v_look.seen = 0;
@@ -491,9 +590,13 @@ BEGIN
       END IF;
       SELECT array_agg(id) INTO v_locked FROM (
         SELECT id FROM task
-        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND scheduled_for <= p_now AND priority = v_level.priority
+        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND has_turn AND scheduled_for <= p_now AND priority = v_level.priority
         FOR UPDATE SKIP LOCKED) AS locked;
       ids = ids || coalesce(v_locked, '{}');
+      IF v_rooms <> '{}' AND v_locked IS NOT NULL THEN
+        SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM task t WHERE t.id = ANY (v_locked) AND t.identifier = r.key))
+        INTO v_rooms FROM jsonb_each_text(v_rooms) AS r;
+      END IF;
       v_bytes = v_bytes + v_look.bytes;
       v_after = v_look.last;
       v_after_id = v_look.ids[cardinality(v_look.ids)];
@@ -508,6 +611,27 @@ END
 $pick$;
 
 -- statement
+-- How many more of each identifier with a limit may run. The lock on an identifier is tried, never waited for. Who does not get it
+-- leaves that identifier to the one who claims now.
+CREATE FUNCTION rooms_of(p_release text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $rooms$
+#variable_conflict use_column
+DECLARE
+  v_mine text[];
+BEGIN
+  SELECT array_agg(l.identifier) INTO v_mine FROM (
+    SELECT identifier FROM release_task WHERE release_id = p_release AND concurrency IS NOT NULL ORDER BY identifier) AS l
+  WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || l.identifier, 2));
+  -- A statement of its own, younger than the locks.
+  RETURN (SELECT jsonb_object_agg(r.identifier, CASE WHEN r.identifier = ANY (v_mine) THEN greatest(0, r.concurrency - (
+      SELECT count(*) FROM task t WHERE t.held_by IS NOT NULL AND t.identifier = r.identifier)) ELSE 0 END)
+    FROM release_task r WHERE r.release_id = p_release AND r.concurrency IS NOT NULL);
+END
+$rooms$;
+
+-- statement
 -- Registers a release's definitions, once: exchanges name the release only.
 CREATE FUNCTION register_release_v1(p_request jsonb) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -515,13 +639,31 @@ SET search_path FROM CURRENT
 AS $release$
 BEGIN
   INSERT INTO release (id) VALUES (p_request->>'release') ON CONFLICT DO NOTHING;
-  INSERT INTO release_task (release_id, identifier, timeout_ms, max_attempts)
-  SELECT p_request->>'release', t.identifier, t."timeoutMs", t."maxAttempts"
-  FROM jsonb_to_recordset(p_request->'tasks') AS t(identifier text, "timeoutMs" integer, "maxAttempts" integer)
+  INSERT INTO release_task (release_id, identifier, timeout_ms, max_attempts, concurrency)
+  SELECT p_request->>'release', t.identifier, t."timeoutMs", t."maxAttempts", t.concurrency
+  FROM jsonb_to_recordset(p_request->'tasks') AS t(identifier text, "timeoutMs" integer, "maxAttempts" integer, concurrency integer)
   ON CONFLICT DO NOTHING;
   RETURN true;
 END
 $release$;
+
+-- statement
+-- Disables schedules that have been due for 30 minutes in which invocations lived and no release among them knew them.
+CREATE FUNCTION disable_unknown(p_now timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $unknown$
+BEGIN
+  UPDATE recurring_task r SET enabled = false, disabled_why = 'UNKNOWN'
+  WHERE r.enabled AND r.next_at < p_now - interval '30 minutes'
+    AND NOT EXISTS (
+      SELECT FROM heartbeat h JOIN release_task k ON k.release_id = h.release_id AND k.identifier = r.identifier
+      WHERE h.last_seen_at > p_now - interval '30 minutes')
+    AND (SELECT count(DISTINCT floor(extract(epoch FROM p_now - seen.at) / 600)) FROM heartbeat h
+      CROSS JOIN LATERAL generate_series(greatest(h.started_at, p_now - interval '30 minutes'), h.last_seen_at, interval '1 minute') AS seen(at)
+      WHERE h.last_seen_at > p_now - interval '30 minutes' AND seen.at > p_now - interval '30 minutes' AND seen.at <= p_now) >= 3;
+END
+$unknown$;
 
 -- statement
 -- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results}.
@@ -548,11 +690,11 @@ DECLARE
   v_new boolean;
   v_newest boolean;
   v_recorded record;
-  v_released integer = 0;
   v_dead uuid[];
   v_rescued integer = 0;
   v_silent boolean;
   v_identifiers text[];
+  v_rooms jsonb = '{}';
   v_suspect record;
   v_pick record;
   v_ids bigint[] = '{}';
@@ -611,7 +753,13 @@ BEGIN
       h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.holds_suspect = h.holds_suspect AND h.held > 0;
-      v_released = v_recorded.released;
+      h.cancelling = ARRAY (SELECT c FROM unnest(h.cancelling) AS c
+        WHERE c NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
+    END IF;
+
+    IF p_request ? 'progress' THEN
+      UPDATE task t SET progress = r.value FROM jsonb_to_recordset(p_request->'progress') AS r(id bigint, attempt integer, value jsonb)
+      WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
     END IF;
 
     -- 4. and 5. the silent, as a witness only: seen over grace/4 without a gap over grace/2
@@ -633,7 +781,16 @@ BEGIN
   -- 6. claim
   IF v_new AND v_newest AND NOT v_ending THEN
     SELECT array_agg(identifier) INTO v_identifiers FROM release_task
-    WHERE release_id = h.release_id AND (p_request->>'remainingMs' IS NULL OR timeout_ms <= CAST(p_request->>'remainingMs' AS float8));
+    WHERE release_id = h.release_id AND (p_request->>'remainingMs' IS NULL OR timeout_ms <= CAST(p_request->>'remainingMs' AS float8))
+      AND NOT EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (release_task.identifier, '*'));
+    IF EXISTS (SELECT FROM release_task WHERE release_id = h.release_id AND concurrency IS NOT NULL) THEN
+      v_rooms = rooms_of(h.release_id);
+      SELECT array_agg(i.identifier) INTO v_identifiers FROM unnest(v_identifiers) AS i(identifier)
+      WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
+    END IF;
+    IF EXISTS (SELECT FROM serial_gap) THEN
+      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT identifier, serial_key FROM serial_gap ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) AS g;
+    END IF;
     IF v_want > 0 AND NOT h.holds_suspect AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
       SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves
       INTO v_suspect FROM task t
@@ -643,7 +800,7 @@ BEGIN
         SELECT FROM unnest(v_identifiers) AS i(identifier) CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
         CROSS JOIN LATERAL (
           SELECT t.id, t.scheduled_for FROM task t
-          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.identifier = i.identifier AND t.priority = p.priority AND t.scheduled_for <= v_now
+          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority AND t.scheduled_for <= v_now
           ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
         WHERE (p.priority, head.scheduled_for, head.id) < (v_suspect.priority, v_suspect.scheduled_for, v_suspect.id))) THEN
         SELECT array_agg(id) INTO v_ids FROM (
@@ -656,7 +813,7 @@ BEGIN
         -- It waits for an invocation that holds nothing: become one.
         v_more = true;
       ELSE
-        SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors');
+        SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors', v_rooms);
         v_ids = v_pick.ids;
         v_more = v_pick.more OR v_suspect.id IS NOT NULL;
       END IF;
@@ -666,7 +823,7 @@ BEGIN
           FROM release_task r
           WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
           RETURNING t.*)
-        SELECT array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, payload) AS text)
+        SELECT array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
           ORDER BY priority, scheduled_for, id)
         INTO v_tasks FROM claimed;
         v_tasks = coalesce(v_tasks, '{}');
@@ -675,18 +832,21 @@ BEGIN
         h.claimed_seq = v_seq;
       END IF;
     ELSE
-      SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors');
+      SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors', v_rooms);
     END IF;
     SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at)) INTO v_due FROM recurring_task
     WHERE enabled AND next_at <= v_now AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
     IF v_seq = 1 THEN
+      UPDATE recurring_task SET enabled = true, disabled_why = NULL
+      WHERE NOT enabled AND disabled_why = 'UNKNOWN' AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
+      PERFORM disable_unknown(v_now);
       SELECT json_object_agg(identifier, schedule) INTO v_schedules FROM recurring_task;
     END IF;
   END IF;
 
   -- What an earlier answer told, but nobody is known to have heard
   IF h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq OR NOT v_new THEN
-    SELECT coalesce(array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, payload) AS text)
+    SELECT coalesce(array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
       ORDER BY priority, scheduled_for, id), '{}')
     INTO v_tasks FROM task WHERE held_by = v_me AND claim_seq > v_acked;
   END IF;
@@ -702,13 +862,14 @@ BEGIN
 
   -- 8. beat and answer
   UPDATE heartbeat SET last_seen_at = clock_timestamp(), seen_since = h.seen_since, seq = v_seq, epoch = h.epoch, ended_at = h.ended_at,
-    held = h.held, holds_suspect = h.holds_suspect, claimed_seq = h.claimed_seq, claimed = h.claimed, succeeded = h.succeeded,
+    held = h.held, holds_suspect = h.holds_suspect, claimed_seq = h.claimed_seq, cancelling = h.cancelling, claimed = h.claimed, succeeded = h.succeeded,
     failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions
   WHERE invocation_id = v_me;
   v_silent = EXISTS (SELECT FROM heartbeat
     WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me);
   RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'rescued', v_rescued,
-    'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules);
+    'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
+    'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END);
   RETURN QUERY SELECT unnest(v_tasks);
 END
 $exchange$;
@@ -770,3 +931,130 @@ BEGIN
   RETURN FOUND;
 END
 $check$;
+-- What an operator does, each a guarded call, safe against what a worker does at the same moment.
+
+-- statement
+CREATE FUNCTION pause_v1(p_identifier text) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+AS $pause$
+  INSERT INTO paused_identifier (identifier) VALUES (p_identifier) ON CONFLICT DO NOTHING RETURNING true
+$pause$;
+
+-- statement
+CREATE FUNCTION resume_v1(p_identifier text) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+AS $resume$
+  DELETE FROM paused_identifier WHERE identifier = p_identifier RETURNING true
+$resume$;
+
+-- statement
+-- A waiting task goes to the failed ones as cancelled; the holder of a running one is told at its next exchange.
+CREATE FUNCTION cancel_task_v1(p_id bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $cancel$
+#variable_conflict use_column
+DECLARE
+  v_task task;
+  v_holder uuid;
+BEGIN
+  SELECT held_by INTO v_holder FROM task WHERE id = p_id;
+  IF v_holder IS NOT NULL THEN
+    -- The heartbeat row first, as it guards the task.
+    PERFORM FROM heartbeat WHERE invocation_id = v_holder FOR UPDATE;
+    UPDATE heartbeat SET cancelling = array_append(array_remove(cancelling, p_id), p_id)
+    WHERE invocation_id = v_holder AND ended_at IS NULL AND expired_at IS NULL
+      AND EXISTS (SELECT FROM task WHERE id = p_id AND held_by = v_holder);
+    IF FOUND THEN
+      RETURN 'cancelling';
+    END IF;
+  END IF;
+  DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  IF v_task.id IS NULL THEN
+    RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;
+  END IF;
+  INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
+  VALUES (v_task.id, v_task.identifier, v_task.payload, v_task.priority, v_task.scheduled_for, v_task.created_at, v_task.key, v_task.attempt, v_task.forgiven,
+    v_task.max_attempts, v_task.occurrence, v_task.serial_key, v_task.trace_parent, clock_timestamp(), 'CANCELLED');
+  IF v_task.serial_key IS NOT NULL THEN
+    PERFORM pass_turn(v_task.identifier, v_task.serial_key);
+  END IF;
+  RETURN 'cancelled';
+END
+$cancel$;
+
+-- statement
+-- Failed tasks wait again, under their ids, with all their attempts. p_filter {ids, identifier, failedSince, limit}.
+CREATE FUNCTION replay_failed_v1(p_filter jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $replay$
+#variable_conflict use_column
+DECLARE
+  v_serial record;
+  v_count integer;
+BEGIN
+  FOR v_serial IN
+    SELECT DISTINCT identifier, serial_key FROM failed_task
+    WHERE serial_key IS NOT NULL AND (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
+    ORDER BY 1, 2
+  LOOP
+    PERFORM take_serial_key(v_serial.identifier, v_serial.serial_key);
+  END LOOP;
+  WITH chosen AS (
+    SELECT id FROM failed_task
+    WHERE (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
+      AND failed_at >= coalesce(CAST(p_filter->>'failedSince' AS timestamptz), '-infinity')
+    ORDER BY failed_at, id LIMIT coalesce(CAST(p_filter->>'limit' AS integer), 10000) FOR UPDATE SKIP LOCKED),
+  gone AS (
+    DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
+  INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
+  OVERRIDING SYSTEM VALUE
+  SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
+    g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
+      AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
+  FROM gone g WHERE g.attempt > 0 OR g.key IS NULL OR NOT EXISTS (
+    SELECT FROM task t WHERE t.identifier = g.identifier AND t.key = g.key AND t.attempt = 0);
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$replay$;
+
+-- statement
+-- One bounded batch of one kind of old rows. The number removed.
+CREATE FUNCTION clean_up_v1(p_kind text, p_days integer, p_batch integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $clean$
+#variable_conflict use_column
+DECLARE
+  v_count integer;
+  v_before timestamptz = clock_timestamp() - p_days * interval '1 day';
+BEGIN
+  IF p_kind = 'task_run' THEN
+    -- Runs of unfinished and of failed tasks stay with them.
+    DELETE FROM task_run r WHERE ctid = ANY (ARRAY (
+      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before
+        AND NOT EXISTS (SELECT FROM task t WHERE t.id = o.task_id) AND NOT EXISTS (SELECT FROM failed_task f WHERE f.id = o.task_id)
+      ORDER BY o.finished_at LIMIT p_batch));
+  ELSIF p_kind = 'failed_task' THEN
+    DELETE FROM failed_task WHERE id IN (SELECT id FROM failed_task WHERE failed_at < v_before ORDER BY failed_at LIMIT p_batch);
+  ELSIF p_kind = 'heartbeat' THEN
+    DELETE FROM heartbeat WHERE invocation_id IN (
+      SELECT h.invocation_id FROM heartbeat h
+      WHERE (h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL) AND h.last_seen_at < v_before AND h.held = 0
+        AND EXISTS (SELECT FROM heartbeat y WHERE y.slot = h.slot AND y.started_at > h.started_at)
+      LIMIT p_batch);
+  ELSIF p_kind = 'enqueue_request' THEN
+    DELETE FROM enqueue_request WHERE token IN (SELECT token FROM enqueue_request WHERE created_at < v_before LIMIT p_batch);
+  ELSIF p_kind = 'health_check' THEN
+    DELETE FROM health_check WHERE id IN (SELECT id FROM health_check WHERE created_at < v_before LIMIT p_batch);
+  ELSE
+    RAISE EXCEPTION 'nothing is known of %', p_kind USING ERRCODE = 'TP002';
+  END IF;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$clean$;

@@ -93,7 +93,7 @@ export class Speaker {
     const [header, ...tasks] = (await this.db.database.query(exchange, { request: JSON.stringify(request) })).map((row) => JSON.parse(row.answer));
     return {
       ...header,
-      tasks: tasks.map(([id, identifier, attempt, used, , , , suspect, , payload]: never[]) => ({ id, identifier, attempt, used, suspect, payload })),
+      tasks: tasks.map(([id, identifier, attempt, used, , , , suspect, , , payload]: never[]) => ({ id, identifier, attempt, used, suspect, payload })),
     };
   }
 

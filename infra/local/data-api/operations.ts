@@ -97,7 +97,7 @@ async function withSession<T>(
   } catch (failure) {
     throw asApiError(failure);
   } finally {
-    later(() => void session.settled.then(() => pool.giveBack(session)));
+    later(() => void session.settled().then(() => pool.giveBack(session)));
   }
 }
 
@@ -125,6 +125,6 @@ async function runInTime(
 async function cancelled(session: Session): Promise<void> {
   const giveUp = setTimeout(() => session.destroy(), cancelMs);
   session.cancel();
-  await session.settled;
+  await session.settled();
   clearTimeout(giveUp);
 }

@@ -42,6 +42,20 @@ interface Wire {
   prependListener(event: "readyForQuery", listener: (message: { status: string }) => void): void;
 }
 
+interface CancelTarget {
+  host: string;
+  port: number;
+  processID: number;
+  secretKey: number;
+}
+
+interface CancelWire {
+  stream: { destroy(): void };
+  on(event: "end" | "error" | "connect", listener: () => void): void;
+  connect(port: number | string, host?: string): void;
+  cancel(processId: number, secretKey: number): void;
+}
+
 /** Rows past this are dropped as they arrive; they are more than an answer may hold. */
 const keptBytes = 1024 * 1024;
 /** A statement that goes on sending after this much is cancelled. */
@@ -65,6 +79,7 @@ export class Session {
   #status = "I";
   #settle: ((failure?: PostgresFailure) => void) | undefined;
   #last: Promise<void> = Promise.resolve();
+  #cancelling: Promise<void> = Promise.resolve();
   #broken = false;
   /** Called once, when the connection is gone. */
   onGone: () => void = () => {};
@@ -110,9 +125,10 @@ export class Session {
     return this.#settle !== undefined;
   }
 
-  /** Resolves when nothing runs, however the last statement ended. */
-  get settled(): Promise<void> {
-    return this.busy ? this.#last : Promise.resolve();
+  /** Resolves when nothing runs, however the last statement ended, and no cancel is under way that could hit the next. */
+  async settled(): Promise<void> {
+    await this.#last;
+    await this.#cancelling;
   }
 
   async connect(): Promise<void> {
@@ -139,7 +155,8 @@ export class Session {
         result.tag = text;
       },
       handleError: (error: PostgresFailure) => {
-        failure = error;
+        // Past that size it is our own cancel, and the answer is that there was too much.
+        if (result.rowBytes <= drainedBytes) failure = error;
       },
       handleEmptyQuery: () => {},
       handlePortalSuspended: () => {},
@@ -152,7 +169,7 @@ export class Session {
       },
       handleCopyData: () => {},
     } as unknown as pg.Submittable);
-    return done.then(() => result);
+    return done.then(() => this.#cancelling).then(() => result);
   }
 
   /** Several at once, without parameters or rows: BEGIN, COMMIT, DISCARD ALL. @returns the last command tag */
@@ -218,15 +235,12 @@ export class Session {
 
   /** Asks Postgres to end the statement that runs now. It does so soon, or not at all. */
   cancel(): void {
-    const { host, port, connection } = this.#client as unknown as { host: string; port: number; connection: Wire };
-    const { processID, secretKey } = this.#client as unknown as { processID: number; secretKey: number };
-    const wire = new pg.Connection({ ssl: false }) as unknown as {
-      on(event: string, listener: () => void): void;
-      connect(port: number | string, host?: string): void;
-      cancel(processId: number, secretKey: number): void;
-    };
-    if (!connection || !processID) return;
-    wire.on("error", () => {});
+    const { host, port, processID, secretKey } = this.#client as unknown as CancelTarget;
+    if (!processID) return;
+    const wire = new pg.Connection({ ssl: false }) as unknown as CancelWire;
+    // The server closes this connection once it has passed the request on.
+    this.#cancelling = new Promise((resolve) => wire.on("end", resolve));
+    wire.on("error", () => wire.stream.destroy());
     wire.on("connect", () => wire.cancel(processID, secretKey));
     if (host.startsWith("/")) wire.connect(`${host}/.s.PGSQL.${port}`);
     else wire.connect(port, host);

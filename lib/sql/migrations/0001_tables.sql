@@ -19,16 +19,22 @@ CREATE TABLE task (
   held_since        timestamptz,
   suspect_since     timestamptz,                             -- its holder was lost: it runs alone until it has reported once
   occurrence        timestamptz,                             -- of a recurring task: the due time it stands for
+  serial_key        text,                                    -- one at a time, in the order of ids
+  has_turn          boolean NOT NULL DEFAULT true,           -- false while an unfinished one with its serial key stands before it
+  progress          jsonb,                                   -- what its handler last reported
+  trace_parent      text,                                    -- W3C traceparent of who enqueued it
   bytes             integer GENERATED ALWAYS AS (octet_length(CAST(payload AS text))) STORED,
   CONSTRAINT identifier_is_short CHECK (octet_length(identifier) BETWEEN 1 AND 200),
   CONSTRAINT key_is_short CHECK (octet_length(key) BETWEEN 1 AND 500),
+  CONSTRAINT serial_key_is_short CHECK (octet_length(serial_key) BETWEEN 1 AND 500),
+  CONSTRAINT trace_parent_is_short CHECK (octet_length(trace_parent) <= 200),
   CONSTRAINT payload_is_small CHECK (octet_length(CAST(payload AS text)) <= 49152),
   CONSTRAINT priority_is_named CHECK (priority IN (0, 25, 50, 75, 100)),
   CONSTRAINT held_is_whole CHECK ((held_by IS NULL) = (claim_seq IS NULL) AND (held_by IS NULL) = (held_since IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 
 -- statement
-CREATE INDEX task_claim ON task (identifier, priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NULL;
+CREATE INDEX task_claim ON task (identifier, priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn;
 
 -- statement
 CREATE INDEX task_suspect ON task (priority, scheduled_for, id) WHERE held_by IS NULL AND suspect_since IS NOT NULL;
@@ -38,6 +44,9 @@ CREATE INDEX task_held ON task (held_by) WHERE held_by IS NOT NULL;
 
 -- statement
 CREATE UNIQUE INDEX task_key ON task (identifier, key) WHERE key IS NOT NULL AND attempt = 0;
+
+-- statement
+CREATE INDEX task_serial ON task (identifier, serial_key, id) WHERE serial_key IS NOT NULL;
 
 -- statement
 CREATE INDEX task_occurrence ON task (identifier) WHERE occurrence IS NOT NULL;
@@ -55,6 +64,8 @@ CREATE TABLE failed_task (
   forgiven          integer NOT NULL,
   max_attempts      integer,
   occurrence        timestamptz,
+  serial_key        text,
+  trace_parent      text,
   failed_at         timestamptz NOT NULL,
   outcome           text NOT NULL,
   CONSTRAINT outcome_is_known CHECK (outcome IN ('FAILED', 'CANCELLED'))
@@ -74,6 +85,7 @@ CREATE TABLE task_run (
   result            text NOT NULL,
   task_outcome      text,                                    -- how the task ended with this run; null when it goes on
   error_details     text,
+  result_value      jsonb,                                   -- what the handler returned, when it is small
   PRIMARY KEY (task_id, attempt),
   CONSTRAINT result_is_known CHECK (result IN ('SUCCESS', 'FAILURE')),
   CONSTRAINT task_outcome_is_known CHECK (task_outcome IN ('SUCCEEDED', 'FAILED', 'CANCELLED'))
@@ -105,6 +117,7 @@ CREATE TABLE heartbeat (
   held              integer NOT NULL DEFAULT 0,              -- tasks it holds; counted here, as the index of held tasks may be full of dead entries
   holds_suspect     boolean NOT NULL DEFAULT false,
   claimed_seq       integer NOT NULL DEFAULT 0,              -- the last exchange that claimed anything
+  cancelling        bigint[] NOT NULL DEFAULT '{}',          -- tasks it holds that an operator has cancelled
   claimed           bigint NOT NULL DEFAULT 0,
   succeeded         bigint NOT NULL DEFAULT 0,
   failed            bigint NOT NULL DEFAULT 0,               -- failed attempts
@@ -130,7 +143,21 @@ CREATE TABLE release_task (
   identifier        text NOT NULL,
   timeout_ms        integer NOT NULL,
   max_attempts      integer NOT NULL,
+  concurrency       integer,                                 -- most that run at a time, over all invocations
   PRIMARY KEY (release_id, identifier)
+);
+
+-- statement
+CREATE TABLE paused_identifier (
+  identifier        text PRIMARY KEY,                        -- or * for all
+  paused_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- statement
+CREATE TABLE serial_gap (
+  identifier        text NOT NULL,                           -- the head of this key has left, but a producer was just adding to it,
+  serial_key        text NOT NULL,                           -- the next exchange gives the turn
+  PRIMARY KEY (identifier, serial_key)
 );
 
 -- statement
@@ -140,7 +167,9 @@ CREATE TABLE recurring_task (
   next_at           timestamptz NOT NULL,
   last_occurrence   timestamptz,
   skipped           bigint NOT NULL DEFAULT 0,               -- due while the last one was unfinished
-  enabled           boolean NOT NULL DEFAULT true
+  enabled           boolean NOT NULL DEFAULT true,
+  disabled_why      text,
+  CONSTRAINT disabled_why_is_known CHECK (disabled_why IN ('OPERATOR', 'UNKNOWN'))
 );
 
 -- statement

@@ -12,11 +12,27 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier, 0));
   -- A statement of its own: its snapshot is younger than the lock.
   RETURN p_count + (SELECT count(*) FROM (
-      SELECT FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NULL LIMIT p_queue_size) waiting)
+      SELECT FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NULL AND has_turn LIMIT p_queue_size) waiting)
+    + (SELECT count(*) FROM task WHERE identifier = p_identifier AND serial_key IS NOT NULL AND NOT has_turn AND held_by IS NULL AND suspect_since IS NULL)
     + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NULL AND suspect_since IS NOT NULL)
     + (SELECT count(*) FROM task WHERE identifier = p_identifier AND held_by IS NOT NULL) <= p_queue_size;
 END
 $admit$;
+
+-- statement
+-- Whether a task with this serial key may run at once. Holds the key until the caller's transaction ends.
+CREATE FUNCTION take_serial_key(p_identifier text, p_serial_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $serial$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'a task with a serial key is enqueued under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1));
+  RETURN NOT EXISTS (SELECT FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key);
+END
+$serial$;
 
 -- statement
 CREATE FUNCTION enqueue_task(
@@ -28,6 +44,8 @@ CREATE FUNCTION enqueue_task(
   on_duplicate text DEFAULT 'keep',
   queue_size integer DEFAULT NULL,
   max_attempts integer DEFAULT NULL,
+  serial_key text DEFAULT NULL,
+  trace_parent text DEFAULT NULL,
   OUT status text,
   OUT id bigint
 ) LANGUAGE plpgsql VOLATILE
@@ -41,6 +59,9 @@ DECLARE
   p_priority smallint = coalesce(priority, 50);
   p_key text = key;
   p_max_attempts integer = max_attempts;
+  p_serial_key text = serial_key;
+  p_trace_parent text = trace_parent;
+  v_turn boolean = true;
   v_status text = 'enqueued';
   v_id bigint;
 BEGIN
@@ -56,22 +77,25 @@ BEGIN
       RETURN;
     END IF;
   END IF;
+  IF p_serial_key IS NOT NULL THEN
+    v_turn = take_serial_key(p_identifier, p_serial_key);
+  END IF;
   IF p_key IS NULL THEN
-    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
-    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts)
+    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent)
     RETURNING task.id INTO v_id;
   ELSIF on_duplicate = 'replace' THEN
     -- The twin has not started: it is in nobody's hands, so no holder can be made to wait.
-    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, key)
-    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
     ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO UPDATE
       SET payload = excluded.payload, scheduled_for = excluded.scheduled_for, priority = excluded.priority,
-          max_attempts = excluded.max_attempts
+          max_attempts = excluded.max_attempts, trace_parent = excluded.trace_parent
     RETURNING t.id, CASE WHEN t.xmax = 0 THEN 'enqueued' ELSE 'duplicate' END INTO v_id, v_status;
   ELSE
     LOOP
-      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, key)
-      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_key)
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
       ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
       RETURNING task.id INTO v_id;
       EXIT WHEN FOUND;
@@ -99,6 +123,7 @@ DECLARE
   v_token uuid = CAST(p_request->>'token' AS uuid);
   v_count integer = jsonb_array_length(p_request->'payloads');
   v_limit integer = CAST(p_request->>'queueSize' AS integer);
+  v_turn boolean = true;
   v_one record;
   v_answer jsonb;
 BEGIN
@@ -112,15 +137,19 @@ BEGIN
     SELECT * INTO v_one FROM enqueue_task(
       p_request->>'identifier', p_request->'payloads'->0, CAST(p_request->>'delayUntil' AS timestamptz),
       CAST(p_request->>'priority' AS integer), p_request->>'key', p_request->>'onDuplicate', v_limit,
-      CAST(p_request->>'maxAttempts' AS integer));
+      CAST(p_request->>'maxAttempts' AS integer), p_request->>'serialKey', p_request->>'traceParent');
     v_answer = jsonb_build_object('status', v_one.status, 'ids', jsonb_build_array(CAST(v_one.id AS text)));
   ELSIF v_limit IS NOT NULL AND NOT admit(p_request->>'identifier', v_limit, v_count) THEN
     v_answer = jsonb_build_object('status', 'queue_full', 'ids', jsonb_build_array());
   ELSE
+    IF p_request->>'serialKey' IS NOT NULL THEN
+      v_turn = take_serial_key(p_request->>'identifier', p_request->>'serialKey');
+    END IF;
     WITH stored AS (
-      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts)
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent)
       SELECT p_request->>'identifier', p.payload, coalesce(CAST(p_request->>'delayUntil' AS timestamptz), clock_timestamp()),
-        CAST(p_request->>'priority' AS smallint), CAST(p_request->>'maxAttempts' AS integer)
+        CAST(p_request->>'priority' AS smallint), CAST(p_request->>'maxAttempts' AS integer),
+        p_request->>'serialKey', p_request->>'serialKey' IS NULL OR (v_turn AND p.place = 1), p_request->>'traceParent'
       FROM jsonb_array_elements(p_request->'payloads') WITH ORDINALITY p(payload, place)
       ORDER BY p.place
       RETURNING id)

@@ -1,0 +1,4 @@
+/** GET /health, /health/liveness, /health/readiness. */
+import { createHealthHandler } from "../lib/processor.ts";
+
+export const handler = createHealthHandler();

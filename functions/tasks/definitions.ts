@@ -1,0 +1,3 @@
+/** What a producer imports: contracts, no handlers. */
+export { heartbeatReport } from "./heartbeat-report.ts";
+export { deliverWebhook } from "./webhooks.ts";

@@ -1,0 +1,111 @@
+/** Our side of serverless.yml: stage `local` never leaves this machine, and each command builds in a folder of its own. */
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { borrowStack } from "./borrowed-stack.ts";
+import type { Stack } from "./stack.ts";
+
+/** The part of osls that is used here. */
+interface Serverless {
+  serviceDir: string;
+  processedInput: { commands: string[] };
+  classes: { Error: new (message: string, code?: string) => Error };
+  service: {
+    provider: { stage: string; environment: Record<string, unknown> };
+    custom: { esbuild: Record<string, unknown> };
+  };
+}
+
+export default class StintPlugin {
+  readonly hooks: Record<string, () => Promise<void> | void>;
+  readonly #serverless: Serverless;
+  #stack: Stack | undefined;
+
+  constructor(serverless: Serverless) {
+    this.#serverless = serverless;
+    this.hooks = {
+      initialize: () => this.#initialize(),
+      "before:invoke:local:invoke": () => this.#findDatabase(),
+      "after:offline:start:init": () => void process.send?.("ready"),
+      finalize: () => this.#stop(),
+      error: () => this.#stop(),
+    };
+  }
+
+  get #local(): boolean {
+    return this.#serverless.service.provider.stage === "local";
+  }
+
+  #initialize(): void {
+    const [command, subcommand] = this.#serverless.processedInput.commands;
+    if (command === "deploy") this.#refuseDeployment();
+    if (this.#local) useDummyCredentials();
+    if (command === "offline") endWithParent();
+    const { esbuild } = this.#serverless.service.custom;
+    esbuild.outputWorkFolder = buildFolder(this.#serverless.serviceDir);
+    // `invoke local` finds no handler under the extension that Lambda needs for a module.
+    if (command === "invoke" && subcommand === "local") esbuild.outputFileExtension = ".js";
+  }
+
+  #refuseDeployment(): void {
+    const refuse = (message: string): never => {
+      throw new this.#serverless.classes.Error(message, "STINT_DEPLOYMENT_REFUSED");
+    };
+    if (this.#local) refuse("Stage local lives on this machine only: deploy with --stage prod.");
+    const missing = ["DATABASE_RESOURCE_ARN", "DATABASE_SECRET_ARN", "MONITORING_TOKEN"].filter(
+      (name) => !process.env[name],
+    );
+    if (missing.length > 0) refuse(`Set ${missing.join(", ")} to deploy: the stack's parameters are read from them.`);
+  }
+
+  async #findDatabase(): Promise<void> {
+    const { environment } = this.#serverless.service.provider;
+    // Named by `-e`: that one it is.
+    if (!this.#local || process.env.AWS_ENDPOINT_URL_RDS_DATA !== environment.AWS_ENDPOINT_URL_RDS_DATA) return;
+    const found = await borrowStack(this.#serverless.serviceDir);
+    if ("stack" in found) this.#stack = found.stack;
+    process.env.AWS_ENDPOINT_URL_RDS_DATA = found.endpoint;
+  }
+
+  async #stop(): Promise<void> {
+    const stack = this.#stack;
+    this.#stack = undefined;
+    await stack?.stop();
+  }
+}
+
+/** Real ones must not get near stage local, nor may looking for them cost time. */
+function useDummyCredentials(): void {
+  for (const name of ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"]) delete process.env[name];
+  Object.assign(process.env, {
+    AWS_ACCESS_KEY_ID: "local",
+    AWS_SECRET_ACCESS_KEY: "local",
+    AWS_EC2_METADATA_DISABLED: "true",
+  });
+}
+
+/** `npm start` holds the other end of the channel, and may be killed. */
+function endWithParent(): void {
+  process.on("disconnect", () => process.exit(1));
+}
+
+/** One a process, so that no two commands share one and nothing stale is packaged. Those of the dead are swept. */
+function buildFolder(serviceDir: string): string {
+  const name = join(".esbuild", String(process.pid));
+  const parent = join(serviceDir, ".esbuild");
+  mkdirSync(parent, { recursive: true });
+  for (const one of readdirSync(parent))
+    if (!isAlive(Number(one)) || Number(one) === process.pid)
+      rmSync(join(parent, one), { recursive: true, force: true });
+  process.on("exit", () => rmSync(join(serviceDir, name), { recursive: true, force: true }));
+  return name;
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
