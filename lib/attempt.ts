@@ -4,8 +4,9 @@ import { pause } from "./clock.ts";
 import { codeOf, StintError } from "./errors.ts";
 import type { ClaimedTask, Result } from "./lease.ts";
 import type { Log } from "./log.ts";
-import { decodePayload } from "./payload.ts";
+import { decodePayload, encodeReport, REPORT_BYTES } from "./payload.ts";
 import type { TaskContext, TaskHandler } from "./task.ts";
+import { inSpan } from "./trace.ts";
 
 /** Most bytes of an error kept with a run. */
 export const ERROR_BYTES = 8192;
@@ -17,6 +18,10 @@ export interface AttemptOptions {
   readonly task: ClaimedTask;
   /** Aborts when the lease is lost or the invocation must leave. */
   readonly signal: AbortSignal;
+  /** Aborts when an operator cancels the task. */
+  readonly cancelled: AbortSignal;
+  /** Takes what the handler reports. */
+  readonly onProgress: (value: unknown) => void;
   readonly backoffDefaultMs: number;
   readonly log: Log;
 }
@@ -28,7 +33,8 @@ export interface AttemptEnd {
 }
 
 /** Runs the handler to its end, its timeout or an abort. Never throws. */
-export async function runAttempt({ handler, task, signal, backoffDefaultMs, log }: AttemptOptions): Promise<AttemptEnd> {
+export async function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
+  const { handler, task, signal, cancelled, backoffDefaultMs } = options;
   const startedAt = performance.now();
   const finish = (outcome: Result["outcome"], more: Partial<Result> = {}): Result => ({
     id: task.id,
@@ -39,15 +45,16 @@ export async function runAttempt({ handler, task, signal, backoffDefaultMs, log 
     ...more,
   });
   try {
-    await execute(handler, task, signal, log);
-    return { result: finish("SUCCESS") };
+    const value = encodeReport(await inSpan(task, () => execute(options)));
+    return { result: finish("SUCCESS", value === undefined ? {} : { value }) };
   } catch (error) {
     if (signal.aborted) return { result: finish("RELEASED") };
+    if (cancelled.aborted) return { result: finish("CANCELLED", { error: describeError(error) }), error };
     return { result: finish(...failureOf(error, handler, task, backoffDefaultMs)), error };
   }
 }
 
-async function execute(handler: TaskHandler, task: ClaimedTask, signal: AbortSignal, log: Log): Promise<void> {
+async function execute({ handler, task, signal, cancelled, onProgress, log }: AttemptOptions): Promise<unknown> {
   const { timeoutMs, payload: schema } = handler.definition;
   const decoded = decodePayload(schema, task.payload);
   if ("problem" in decoded) throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
@@ -55,28 +62,37 @@ async function execute(handler: TaskHandler, task: ClaimedTask, signal: AbortSig
   const timeout = new StintError("aborted", `The task timed out after ${timeoutMs} ms.`);
   const timer = setTimeout(() => ending.abort(timeout), timeoutMs);
   const leave = (): void => ending.abort(signal.reason);
+  const cancel = (): void => ending.abort(cancelled.reason);
   signal.addEventListener("abort", leave, { once: true });
+  cancelled.addEventListener("abort", cancel, { once: true });
   const context: TaskContext = {
     signal: ending.signal,
     attempt: task.attempt,
     taskId: task.id,
     deadline: new Date(Date.now() + timeoutMs),
     log,
+    progress(value) {
+      const kept = encodeReport(value);
+      if (kept === undefined) throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
+      if (!ending.signal.aborted) onProgress(kept);
+    },
   };
   try {
     const running = Promise.resolve().then(() => handler.run(decoded.payload as never, context));
-    await settleOrAbandon(running, ending.signal);
+    const value = await settleOrAbandon(running, ending.signal);
     if (ending.signal.aborted) throw ending.signal.reason;
+    return value;
   } catch (error) {
     throw ending.signal.aborted ? ending.signal.reason : error;
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", leave);
+    cancelled.removeEventListener("abort", cancel);
   }
 }
 
 /** A handler that heeds its signal is waited for, so that its retry never runs beside it; one that does not, is left behind after a while. */
-async function settleOrAbandon(running: Promise<unknown>, signal: AbortSignal): Promise<void> {
+async function settleOrAbandon(running: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
   const settled = new AbortController();
   let remove = (): void => {};
   const abandoned = new Promise<void>((resolve) => {
@@ -85,7 +101,7 @@ async function settleOrAbandon(running: Promise<unknown>, signal: AbortSignal): 
     remove = () => signal.removeEventListener("abort", abort);
   });
   try {
-    await Promise.race([running, abandoned]);
+    return await Promise.race([running, abandoned]);
   } finally {
     settled.abort();
     remove();

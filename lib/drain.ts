@@ -3,7 +3,8 @@ import { runAttempt } from "./attempt.ts";
 import { DatabaseError } from "./database/failure.ts";
 import type { Database } from "./database/port.ts";
 import { Floors } from "./floors.ts";
-import { type Answer, type ClaimedTask, Lease, LeaseOver, type Result } from "./lease.ts";
+import { StintError } from "./errors.ts";
+import { type Answer, type ClaimedTask, Lease, LeaseOver, type Progress, type Result } from "./lease.ts";
 import type { Log } from "./log.ts";
 import type { Places } from "./places.ts";
 import { fireDue, planSchedules } from "./recurring-scheduler.ts";
@@ -11,7 +12,8 @@ import type { InvocationOptions, LeaveReason } from "./worker.ts";
 
 interface DrainOptions extends Omit<InvocationOptions, "databases"> {
   readonly database: Database;
-  readonly rank: number;
+  /** Recurring tasks live in one database only. */
+  readonly recurring: boolean;
   readonly places: Places;
   readonly invocationId: string;
   readonly reserveMs: number;
@@ -27,6 +29,8 @@ export class Drain {
   readonly #floors = new Floors();
   readonly #running = new Map<string, Promise<void>>();
   readonly #abort = new AbortController();
+  readonly #cancels = new Map<string, AbortController>();
+  readonly #progress = new Map<string, Progress>();
   #results: Result[] = [];
   #firstResultAt = 0;
   #lastSentAt = Number.NEGATIVE_INFINITY;
@@ -155,11 +159,13 @@ export class Drain {
     const results = this.#results;
     this.#results = [];
     const floors = this.#floors.forNext();
+    const progress = [...this.#progress.values()];
+    this.#progress.clear();
     this.#lastSentAt = performance.now();
     let answer: Answer;
     try {
       const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
-      answer = await this.#handIn({ want, alone, ending, remainingMs: remaining, floors, results }, signal);
+      answer = await this.#handIn({ want, alone, ending, remainingMs: remaining, floors, results, ...(progress.length > 0 && { progress }) }, signal);
     } finally {
       giveBack();
     }
@@ -169,6 +175,7 @@ export class Drain {
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
     for (const task of answer.tasks) this.#start(task);
+    for (const id of answer.cancelling ?? []) this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
     if (!ending) await this.#recurring(answer);
   }
 
@@ -203,8 +210,20 @@ export class Drain {
     places.enter(task.suspect);
     const startedAt = performance.now();
     const ofTask = log.with({ task: task.id, identifier: task.identifier, attempt: task.attempt });
-    const run = runAttempt({ handler, task, signal: this.#abort.signal, backoffDefaultMs: settings.backoffDefaultMs, log: ofTask }).then(async ({ result, error }) => {
+    const cancel = new AbortController();
+    this.#cancels.set(task.id, cancel);
+    const run = runAttempt({
+      handler,
+      task,
+      signal: this.#abort.signal,
+      cancelled: cancel.signal,
+      onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),
+      backoffDefaultMs: settings.backoffDefaultMs,
+      log: ofTask,
+    }).then(async ({ result, error }) => {
       this.#running.delete(task.id);
+      this.#cancels.delete(task.id);
+      this.#progress.delete(task.id);
       this.#keep(result);
       places.leave(performance.now() - startedAt);
       ofTask.info("task run", { outcome: result.outcome, durationMs: Math.round(result.finishedAt - result.startedAt) });
@@ -228,7 +247,8 @@ export class Drain {
   }
 
   async #recurring(answer: Answer): Promise<void> {
-    const { database, registry, log } = this.#options;
+    const { database, registry, log, recurring } = this.#options;
+    if (!recurring) return;
     try {
       const planned = await planSchedules(database, registry, answer);
       const fired = await fireDue(database, registry, answer);

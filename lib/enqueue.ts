@@ -6,9 +6,11 @@ import { inLambda, type RunMethod } from "./config.ts";
 import { DatabaseError } from "./database/failure.ts";
 import type { Database, ProducerTransaction } from "./database/port.ts";
 import { StintError } from "./errors.ts";
+import { createLog } from "./log.ts";
 import { encodePayload, tooLarge } from "./payload.ts";
 import { enqueueTasks } from "./sql/tasks.ts";
 import { isStorable, isWhole, type PayloadSchema, PRIORITIES, type Priority, type TaskDefinition, type TaskHandler } from "./task.ts";
+import { activeTraceParent } from "./trace.ts";
 import { type FailureHook, runUnmanaged, type UnmanagedTask } from "./unmanaged.ts";
 
 export interface EnqueueOptions {
@@ -20,6 +22,8 @@ export interface EnqueueOptions {
   readonly key?: string;
   /** What an enqueue with the key of a waiting task does: keep that one (default) or replace its payload, due time and priority. */
   readonly onDuplicate?: "keep" | "replace";
+  /** Of all tasks of this identifier with this key one runs at a time, in the order they were stored. 1 to 500 bytes. */
+  readonly serialKey?: string;
   /** The caller's open transaction: the task is stored if, and only if, it commits. */
   readonly transaction?: ProducerTransaction;
 }
@@ -71,6 +75,9 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
   }
   if (runMethod === "SEPARATE_THREAD" && inLambda()) {
     throw new StintError("run_method_unsupported", "TASK_RUN_METHOD=SEPARATE_THREAD cannot work in Lambda, which freezes with the response: use TASK_PROCESSOR.");
+  }
+  if (runMethod === "SEPARATE_THREAD") {
+    createLog().warn("TASK_RUN_METHOD=SEPARATE_THREAD: tasks run unmanaged in this process and are lost with it; TASK_PROCESSOR stores them.");
   }
   let loaded: Promise<ReadonlyMap<string, TaskHandler>> | undefined;
   const load = (): Promise<ReadonlyMap<string, TaskHandler>> => {
@@ -184,6 +191,8 @@ function requestOf(definition: TaskDefinition, texts: readonly string[], token: 
     queueSize: definition.queueSize ?? null,
     key: options.key ?? null,
     onDuplicate: options.onDuplicate ?? "keep",
+    serialKey: options.serialKey ?? null,
+    traceParent: activeTraceParent(),
   });
   return `${head.slice(0, -1)},"payloads":[${texts.join(",")}]}`;
 }
@@ -192,10 +201,11 @@ function checkOptions(definition: TaskDefinition<never> | TaskDefinition, option
   const check = (name: string, fits: boolean, allowed: string): void => {
     if (!fits) throw new StintError("option_invalid", `${definition.identifier}: ${name} is ${allowed}.`);
   };
-  const { delayUntil, priority, key, onDuplicate } = options;
+  const { delayUntil, priority, key, onDuplicate, serialKey } = options;
   check("delayUntil", delayUntil === undefined || (delayUntil instanceof Date && isWhole(delayUntil.getTime(), 0, 253_402_300_799_999)), "a Date before the year 10000");
   check("priority", priority === undefined || Object.hasOwn(PRIORITIES, priority), Object.keys(PRIORITIES).join(", "));
   check("key", key === undefined || (typeof key === "string" && isStorable(key, 500)), "1 to 500 bytes of UTF-8 without NUL");
+  check("serialKey", serialKey === undefined || (typeof serialKey === "string" && isStorable(serialKey, 500)), "1 to 500 bytes of UTF-8 without NUL");
   check("onDuplicate", onDuplicate === undefined || onDuplicate === "keep" || onDuplicate === "replace", "keep or replace");
   check("onDuplicate", onDuplicate === undefined || key !== undefined, "of use with a key only");
 }

@@ -8,6 +8,7 @@ export { createTaskClient, type EnqueueAnswer, type EnqueueManyAnswer, type Enqu
 export { type ErrorCode, StintError, TaskBackoffError, TaskCancelError } from "./errors.ts";
 export { taskProcessorHealthCheck } from "./health.ts";
 export { createLog, type Log } from "./log.ts";
+export { createOperator, type Operator, type ReplayFilter } from "./operate.ts";
 export { defineRecurringTask, type Missed, type RecurringDefinition, type RecurringOptions } from "./recurring.ts";
 export { connectAll } from "./runtime.ts";
 export { type MigrationReport, migrate } from "./sql/migrate.ts";

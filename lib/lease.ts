@@ -43,6 +43,14 @@ export interface Result {
   readonly delayMs?: number;
   readonly retryAt?: string;
   readonly error?: string;
+  /** What the handler returned, where it can be kept. */
+  readonly value?: unknown;
+}
+
+export interface Progress {
+  readonly id: string;
+  readonly attempt: number;
+  readonly value: unknown;
 }
 
 export interface Request {
@@ -54,6 +62,7 @@ export interface Request {
   readonly remainingMs: number | null;
   readonly floors: readonly Floor[];
   readonly results: readonly Result[];
+  readonly progress?: readonly Progress[];
 }
 
 export interface Floor {
@@ -75,6 +84,8 @@ export interface Answer {
   readonly stale: number;
   readonly recurring: readonly { identifier: string; nextAt: string }[] | null;
   readonly schedules: Readonly<Record<string, string>> | null;
+  /** Held tasks that an operator has cancelled. */
+  readonly cancelling: readonly string[] | null;
   readonly tasks: readonly ClaimedTask[];
   /** The answer that gave the seat: it alone tells the schedules. */
   readonly firstOfLease: boolean;

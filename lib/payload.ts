@@ -32,6 +32,20 @@ export function decodePayload(schema: PayloadSchema, stored: unknown): Decoded {
   }
 }
 
+/** Most bytes of a result or a progress report as JSON text. */
+export const REPORT_BYTES = 4096;
+
+/** A result or a progress report as it can be stored; undefined where it cannot. */
+export function encodeReport(value: unknown): unknown {
+  try {
+    const text = JSON.stringify(value);
+    if (text === undefined || Buffer.byteLength(text) > REPORT_BYTES || NOT_STORABLE.test(text)) return undefined;
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 export const tooLarge = (identifier: string, bytes?: number): StintError =>
   new StintError(
     "payload_too_large",

@@ -2,8 +2,9 @@
 import middy from "@middy/core";
 import type { APIGatewayProxyEventV2, APIGatewayProxyResultV2, Context } from "aws-lambda";
 import * as z from "zod/mini";
+import { builtInHandlers } from "./built-in.ts";
 import { StintError } from "./errors.ts";
-import { canaryHandler, healthRoutes } from "./health.ts";
+import { healthRoutes } from "./health.ts";
 import { answer, type HttpRequest, type Routes } from "./http.ts";
 import { createLog, type Log } from "./log.ts";
 import { monitoringRoute } from "./monitoring.ts";
@@ -41,7 +42,7 @@ export function createProcessorHandler(options: ProcessorOptions) {
     }
     return await runInvocation({
       databases,
-      registry: createRegistry([...options.handlers, canaryHandler(databases)], config.invocationMs),
+      registry: createRegistry([...options.handlers, ...builtInHandlers(config, databases)], config.invocationMs),
       slot,
       resident,
       settings: config,

@@ -38,12 +38,12 @@ export function createRegistry(handlers: readonly TaskHandler[], invocationMs: n
 }
 
 /** The tasks of a release as the database stores them. */
-export const registrationOf = (registry: Registry): { identifier: string; timeoutMs: number; maxAttempts: number }[] =>
+export const registrationOf = (registry: Registry): { identifier: string; timeoutMs: number; maxAttempts: number; concurrency: number | null }[] =>
   definitionsOf(registry.handlers);
 
 const definitionsOf = (handlers: ReadonlyMap<string, TaskHandler>) =>
   [...handlers.values()]
-    .map(({ definition: { identifier, timeoutMs, maxAttempts } }) => ({ identifier, timeoutMs, maxAttempts }))
+    .map(({ definition: { identifier, timeoutMs, maxAttempts, concurrency = null } }) => ({ identifier, timeoutMs, maxAttempts, concurrency }))
     .sort((a, b) => (a.identifier < b.identifier ? -1 : 1));
 
 const releaseOf = (handlers: ReadonlyMap<string, TaskHandler>): string =>

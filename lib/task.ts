@@ -23,6 +23,8 @@ export interface TaskOptions<S extends PayloadSchema> {
   readonly maxAttempts?: number;
   /** At most so many unfinished tasks of this identifier; unlimited by default. */
   readonly queueSize?: number;
+  /** At most so many run at a time, over all invocations; unlimited by default. */
+  readonly concurrency?: number;
   /** Default: exponential from 2 s to 1 h, with jitter. */
   readonly backoff?: Backoff;
 }
@@ -34,6 +36,7 @@ export interface TaskDefinition<S extends PayloadSchema = PayloadSchema> {
   readonly timeoutMs: number;
   readonly maxAttempts: number;
   readonly queueSize: number | undefined;
+  readonly concurrency: number | undefined;
   readonly backoff: Backoff | undefined;
   /** Names the function that runs tasks of this kind. Only the processor imports the result. */
   handle(run: HandlerFunction<core.output<S>>): TaskHandler;
@@ -48,8 +51,14 @@ export interface TaskContext {
   /** When the signal aborts at the latest. */
   readonly deadline: Date;
   readonly log: Log;
+  /**
+   * Keeps the last value with the running task: JSON of at most 4 KiB. Sent with the next exchange, so as often as you like.
+   * @throws StintError option_invalid
+   */
+  progress(value: unknown): void;
 }
 
+/** What it returns is kept with the run where it is JSON of at most 4 KiB; else it is not. */
 export type HandlerFunction<Payload> = (payload: Payload, context: TaskContext) => unknown;
 
 export interface TaskHandler {
@@ -62,7 +71,7 @@ export const DEFAULT_MAX_ATTEMPTS = 3;
 
 /** @throws StintError definition_invalid, naming the option and what is allowed */
 export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): TaskDefinition<S> {
-  const { identifier, payload, priority = "NORMAL", timeoutMs = DEFAULT_TIMEOUT_MS, maxAttempts = DEFAULT_MAX_ATTEMPTS, queueSize, backoff } = options;
+  const { identifier, payload, priority = "NORMAL", timeoutMs = DEFAULT_TIMEOUT_MS, maxAttempts = DEFAULT_MAX_ATTEMPTS, queueSize, concurrency, backoff } = options;
   checkIdentifier(identifier);
   const check = (name: string, fits: boolean, allowed: string): void => {
     if (!fits) throw new StintError("definition_invalid", `${identifier}: ${name} is ${allowed}.`);
@@ -72,6 +81,7 @@ export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): Ta
   check("timeoutMs", isWhole(timeoutMs, 1, 86_400_000), "a whole number of milliseconds from 1 to 86,400,000");
   check("maxAttempts", isWhole(maxAttempts, 1, 1000), "a whole number from 1 to 1000");
   check("queueSize", queueSize === undefined || isWhole(queueSize, 1, 1_000_000_000), "a whole number from 1 to 1,000,000,000");
+  check("concurrency", concurrency === undefined || isWhole(concurrency, 1, 1_000_000), "a whole number from 1 to 1,000,000");
   checkBackoff(identifier, backoff);
   const definition: TaskDefinition<S> = Object.freeze({
     identifier,
@@ -80,6 +90,7 @@ export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): Ta
     timeoutMs,
     maxAttempts,
     queueSize,
+    concurrency,
     backoff,
     handle: (run: HandlerFunction<core.output<S>>): TaskHandler => {
       check("handle", typeof run === "function", "given a function");

@@ -78,7 +78,7 @@ async function runOnce(handler: TaskHandler, { definition, text }: UnmanagedTask
   if ("problem" in decoded) throw new StintError("payload_invalid", `${definition.identifier}: ${decoded.problem}`);
   const signal = AbortSignal.timeout(definition.timeoutMs);
   const log = createLog().with({ identifier: definition.identifier });
-  const context = { signal, attempt: 1, taskId: "", deadline: new Date(Date.now() + definition.timeoutMs), log };
+  const context = { signal, attempt: 1, taskId: "", deadline: new Date(Date.now() + definition.timeoutMs), log, progress: () => {} };
   const timedOut = new Promise<never>((_, reject) => {
     signal.addEventListener("abort", () => reject(new StintError("aborted", `The task timed out after ${definition.timeoutMs} ms.`)), { once: true });
   });

@@ -62,7 +62,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
   const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
   const invocationId = randomUUID();
   const log = options.log.with({ slot: options.slot, invocation: invocationId });
-  const drains = options.databases.map((database, rank) => new Drain({ ...options, database, rank, places, invocationId, reserveMs, log }));
+  const drains = options.databases.map((database) => new Drain({ ...options, database, recurring: database === options.databases.at(-1), places, invocationId, reserveMs, log }));
   const ends = await Promise.allSettled(drains.map((drain) => drain.run()));
   const refused = ends.find((end) => end.status === "rejected");
   if (refused !== undefined) throw refused.reason;

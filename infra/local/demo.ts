@@ -41,14 +41,22 @@ async function main(): Promise<boolean> {
       DEMO_SECRET: receiver.secret,
     },
   });
-  const close = async (): Promise<void> => {
+  let closing: Promise<void> | undefined;
+  const closeAll = async (): Promise<void> => {
     scheduler.kill();
     await database.close();
     await receiver.close();
     await stack.stop();
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => void close().finally(() => process.exit(signal === "SIGINT" ? 130 : 143)));
+  const close = (): Promise<void> => {
+    closing ??= closeAll();
+    return closing;
+  };
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
+    process.once(signal, () => void close().finally(() => process.exit(code)));
   }
   try {
     console.log(
@@ -62,6 +70,10 @@ async function main(): Promise<boolean> {
     await untilDone(database, scheduler, producing, progress);
     progress.end();
     return await conclude(database, receiver, scheduler, await producing, TASK_PROCESSOR_SCHEMA!);
+  } catch (error) {
+    // Interrupted: everything is being taken away under it.
+    if (closing === undefined) throw error;
+    return false;
   } finally {
     await close();
   }
@@ -120,11 +132,11 @@ async function conclude(
 
   console.log(`\n${table(kinds)}\n`);
   console.log(
-    `Receiver: ${format(deliveries)} deliveries accepted, of ${format(receiver.accepted.size)} tasks (${format(succeeded)} succeeded);`,
+    `Receiver: ${format(deliveries)} deliveries accepted, of ${format(receiver.accepted.size)} tasks (${format(succeeded)} succeeded);\n `,
     `${receiver.unavailable} answered 503, ${receiver.refused} refused for their signature, ${receiver.silent} left without an answer.`,
   );
   console.log(
-    `Orders: ${told.orders} paid and ${told.rolledBack.length} rolled back; ${orders} are stored, and ${ghosts} webhooks of those rolled back.`,
+    `Orders: ${told.orders} paid and ${told.rolledBack.length} rolled back; stored: ${orders}, and ${ghosts} webhooks of the others.`,
   );
   console.log(`Invocations: ${invocations} on ${slots} slots, ${scheduler.crashed} of them crashed.`);
   const tables = ["task", "task_run", "failed_task", "heartbeat"].map((name) => `${schema}.${name}`);

@@ -50,35 +50,55 @@ export class Pool {
     this.#sweep = setInterval(() => this.#closeIdle(Date.now() - idleMs), 1_000).unref();
   }
 
-  async take(login: Login): Promise<Session> {
+  take(login: Login): Promise<Session> {
     const key = JSON.stringify([login.database, login.user, login.password]);
-    const at = this.#idle.findIndex((idle) => idle.key === key && this.#mayUse(idle.session));
-    if (at >= 0) return this.#used(this.#idle.splice(at, 1)[0]!.session);
-    if (this.#size < this.#options.maxConnections || this.#makeRoom(key))
-      return this.#used(await this.#open(key, login));
-    return this.#wait(key, login);
+    const idle = this.#waiting.length === 0 ? this.#takeIdle(key) : undefined;
+    if (idle) return Promise.resolve(idle);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+        reject(waitedTooLong());
+      }, this.#options.waitMs);
+      const waiting: Waiting = { key, login, resolve, reject, timer };
+      this.#waiting.push(waiting);
+      this.#serve();
+    });
+  }
+
+  /** In the order of arrival, as far as there are sessions or room for them. */
+  #serve(): void {
+    for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
+      const idle = this.#takeIdle(next.key);
+      const room = idle || this.#size < this.#options.maxConnections || this.#makeRoom();
+      if (!room) return;
+      this.#waiting.shift();
+      clearTimeout(next.timer);
+      if (idle) next.resolve(idle);
+      else this.#open(next.key, next.login).then(next.resolve, next.reject);
+    }
   }
 
   /** With rotation, no call gets the session of the call before it, unless there is no other to be had. */
-  #mayUse(session: Session): boolean {
-    return !this.#options.rotate || session !== this.#lastUsed || this.#size >= this.#options.maxConnections;
+  #takeIdle(key: string): Session | undefined {
+    const mayRepeat = !this.#options.rotate || this.#size >= this.#options.maxConnections;
+    const at = this.#idle.findIndex((idle) => idle.key === key && (mayRepeat || idle.session !== this.#lastUsed));
+    if (at < 0) return undefined;
+    this.#lastUsed = this.#idle.splice(at, 1)[0]!.session;
+    return this.#lastUsed;
   }
 
-  #used(session: Session): Session {
-    this.#lastUsed = session;
-    return session;
+  /** Closes an idle session, which is one of another database or user. */
+  #makeRoom(): boolean {
+    const idle = this.#idle.shift();
+    if (!idle) return false;
+    this.#all.delete(idle.session);
+    idle.session.onGone = () => {};
+    idle.session.destroy();
+    return true;
   }
 
   get #size(): number {
     return this.#all.size + this.#opening;
-  }
-
-  /** Closes an idle session of another database or user. */
-  #makeRoom(key: string): boolean {
-    const at = this.#idle.findIndex((idle) => idle.key !== key);
-    if (at < 0) return false;
-    this.#idle.splice(at, 1)[0]!.session.destroy();
-    return true;
   }
 
   async #open(key: string, login: Login): Promise<Session> {
@@ -90,13 +110,15 @@ export class Pool {
       await session.connect();
     } catch (error) {
       session.destroy();
-      throw connectFailure(error as PostgresFailure);
-    } finally {
       this.#opening--;
+      this.#serve();
+      throw connectFailure(error as PostgresFailure);
     }
+    this.#opening--;
     this.#all.set(session, key);
     session.onGone = () => this.#forget(session);
     if (session.broken) this.#forget(session);
+    this.#lastUsed = session;
     return session;
   }
 
@@ -104,22 +126,7 @@ export class Pool {
     this.#all.delete(session);
     const at = this.#idle.findIndex((idle) => idle.session === session);
     if (at >= 0) this.#idle.splice(at, 1);
-    this.#serveWaiting();
-  }
-
-  #wait(key: string, login: Login): Promise<Session> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
-        reject(
-          new ApiError("StatementTimeoutException", 400, "Request timed out waiting for a connection", {
-            dbConnectionId: 0,
-          }),
-        );
-      }, this.#options.waitMs);
-      const waiting: Waiting = { key, login, resolve, reject, timer };
-      this.#waiting.push(waiting);
-    });
+    this.#serve();
   }
 
   /** Called after the answer was sent: makes the session as new, then gives it to the next call. */
@@ -134,23 +141,8 @@ export class Pool {
     }
     const key = this.#all.get(session);
     if (key === undefined) return;
-    const at = this.#waiting.findIndex((waiting) => waiting.key === key);
-    if (at >= 0) return this.#hand(this.#waiting.splice(at, 1)[0]!, session);
     this.#idle.push({ session, key, since: Date.now() });
-    this.#serveWaiting();
-  }
-
-  #hand(waiting: Waiting, session: Session): void {
-    clearTimeout(waiting.timer);
-    waiting.resolve(this.#used(session));
-  }
-
-  #serveWaiting(): void {
-    const next = this.#waiting[0];
-    if (!next || (this.#size >= this.#options.maxConnections && !this.#makeRoom(next.key))) return;
-    this.#waiting.shift();
-    clearTimeout(next.timer);
-    this.#open(next.key, next.login).then((session) => next.resolve(this.#used(session)), next.reject);
+    this.#serve();
   }
 
   #closeIdle(before: number): void {
@@ -166,6 +158,9 @@ export class Pool {
     }
   }
 }
+
+const waitedTooLong = () =>
+  new ApiError("StatementTimeoutException", 400, "Request timed out waiting for a connection", { dbConnectionId: 0 });
 
 function configFor(url: string, { database, user, password }: Login): pg.ClientConfig {
   // pg lets the connection string win over everything beside it, so the URL itself is changed.

@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { Bound } from "./parameters.ts";
 import { builtInTypes, lookUpTypes, type PostgresType, typeFromCatalog } from "./types.ts";
+import { type CancelTarget, type CancelWire, sendAll, startupOptions, type Wire } from "./wire.ts";
 
 /** Of an ErrorResponse, or, without a code, of a connection that broke. */
 export interface PostgresFailure {
@@ -30,47 +31,10 @@ export interface Result {
   tag: string;
 }
 
-/** The part of pg's Connection that speaks the extended query protocol. */
-interface Wire {
-  stream: { cork(): void; uncork(): void; destroy(): void };
-  parse(message: { text: string; types: number[] }): void;
-  bind(message: { values: unknown[] }): void;
-  describe(message: { type: "P" }): void;
-  execute(message: object): void;
-  sync(): void;
-  sendCopyFail(reason: string): void;
-  prependListener(event: "readyForQuery", listener: (message: { status: string }) => void): void;
-}
-
-interface CancelTarget {
-  host: string;
-  port: number;
-  processID: number;
-  secretKey: number;
-}
-
-interface CancelWire {
-  stream: { destroy(): void };
-  on(event: "end" | "error" | "connect", listener: () => void): void;
-  connect(port: number | string, host?: string): void;
-  cancel(processId: number, secretKey: number): void;
-}
-
 /** Rows past this are dropped as they arrive; they are more than an answer may hold. */
 const keptBytes = 1024 * 1024;
 /** A statement that goes on sending after this much is cancelled. */
 const drainedBytes = 64 * 1024 * 1024;
-
-const startupOptions = Object.entries({
-  timezone: "UTC",
-  datestyle: "ISO",
-  intervalstyle: "postgres",
-  bytea_output: "hex",
-  extra_float_digits: "1",
-  default_transaction_isolation: "read\\ committed",
-})
-  .map(([name, value]) => `-c ${name}=${value}`)
-  .join(" ");
 
 /** One Postgres connection that runs one thing at a time. */
 export class Session {
@@ -141,7 +105,7 @@ export class Session {
     let failure: PostgresFailure | undefined;
     const done = this.#started((broken) => failure ?? broken);
     this.#client.query({
-      submit: (wire: Wire) => send(wire, statements),
+      submit: (wire: Wire) => sendAll(wire, statements),
       handleRowDescription: ({ fields }: { fields: Column[] }) => {
         result.columns = fields;
       },
@@ -250,21 +214,4 @@ export class Session {
     this.#wire.stream.destroy();
     this.#gone();
   }
-}
-
-/** All in one packet, and one Sync for all. A statement is parsed again only when its text or a declared type changes. */
-function send(wire: Wire, statements: Bound[]): void {
-  wire.stream.cork();
-  let parsed: Bound | undefined;
-  for (const statement of statements) {
-    if (!parsed || parsed.text !== statement.text || String(parsed.types) !== String(statement.types)) {
-      wire.parse(statement);
-      parsed = statement;
-    }
-    wire.bind({ values: statement.values });
-    wire.describe({ type: "P" });
-    wire.execute({});
-  }
-  wire.sync();
-  wire.stream.uncork();
 }

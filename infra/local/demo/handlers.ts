@@ -1,7 +1,7 @@
 /** Only the invocations import handlers. */
 import type { TaskContext, TaskHandler } from "../../../lib/index.ts";
 import { sign } from "./signature.ts";
-import { deliverOutdated, deliverSilent, deliverUnsteady, deliverWebhook, remind, reportUsage } from "./tasks.ts";
+import { deliverFlaky, deliverOldKey, deliverSilent, deliverWebhook, remind, reportUsage } from "./tasks.ts";
 
 export interface Customer {
   /** Where the receiver listens. */
@@ -21,8 +21,8 @@ export function createHandlers({ url, secret }: Customer): TaskHandler[] {
     };
   return [
     deliverWebhook.handle(deliver("/webhooks")),
-    deliverUnsteady.handle(deliver("/unsteady")),
-    deliverOutdated.handle(deliver("/webhooks", "the secret of last year")),
+    deliverFlaky.handle(deliver("/flaky")),
+    deliverOldKey.handle(deliver("/webhooks", "the key of last year")),
     deliverSilent.handle(deliver("/silent")),
     remind.handle(deliver("/reminders")),
     reportUsage.handle(async (_, context) => {

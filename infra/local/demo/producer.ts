@@ -8,7 +8,7 @@ import {
 } from "@aws-sdk/client-rds-data";
 import { createTaskClient, type Database, type EnqueueAnswer, type EnqueueManyAnswer } from "../../../lib/index.ts";
 import { LOCAL } from "../stack.ts";
-import { deliverOutdated, deliverSilent, deliverUnsteady, deliverWebhook, remind } from "./tasks.ts";
+import { deliverFlaky, deliverOldKey, deliverSilent, deliverWebhook, remind } from "./tasks.ts";
 
 export interface Told {
   /** Ids of tasks that the client was told are stored. */
@@ -36,8 +36,8 @@ export async function produce({ database, databaseName, endpoint }: ProducerOpti
 
   const delayUntil = new Date(Date.now() + DELAY_MS);
   told.stored.push(...idsOf(await tasks.enqueueMany(remind, many("cart.abandoned", 40), { delayUntil })));
-  told.stored.push(...idsOf(await tasks.enqueueMany(deliverUnsteady, many("stock.changed", 60))));
-  told.stored.push(...idsOf(await tasks.enqueueMany(deliverOutdated, many("price.changed", 20))));
+  told.stored.push(...idsOf(await tasks.enqueueMany(deliverFlaky, many("stock.changed", 60))));
+  told.stored.push(...idsOf(await tasks.enqueueMany(deliverOldKey, many("price.changed", 20))));
   for (let n = 0; n < 10; n += 1) {
     told.stored.push(...idsOf(await tasks.enqueue(deliverSilent, { event: "invoice.issued", data: { n } })));
   }

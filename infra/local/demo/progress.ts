@@ -19,10 +19,16 @@ export class Progress {
     const terminal = process.stdout.isTTY;
     if (!terminal && now - this.#lastAt < 1000) return;
     this.#lastAt = now;
-    const seconds = ((now - this.#startedAt) / 1000).toFixed(1).padStart(5);
-    const counts = Object.entries({ enqueued, succeeded, failed, waiting, running });
-    const line = `${seconds} s  ${counts.map(([name, count]) => `${name} ${format(count).padStart(5)}`).join("  ")}`;
-    // The line's rest is cleared, and it stays within 80 columns so that it never wraps.
+    const seconds = ((now - this.#startedAt) / 1000).toFixed(1).padStart(4);
+    const counts = [
+      `enqueued ${format(enqueued).padStart(5)}`,
+      `succeeded ${format(succeeded).padStart(5)}`,
+      `failed ${format(failed).padStart(2)}`,
+      `waiting ${format(waiting).padStart(5)}`,
+      `running ${format(running).padStart(2)}`,
+    ];
+    // Within 80 columns, so that it never wraps.
+    const line = `${seconds} s  ${counts.join("  ")}`;
     process.stdout.write(terminal ? `\r\x1b[2K${line}` : `${line}\n`);
     this.#open = terminal;
   }

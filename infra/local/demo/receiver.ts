@@ -46,8 +46,8 @@ export async function startReceiver(): Promise<Receiver> {
       return 401;
     }
     const before = turnedAway.get(id) ?? 0;
-    if (path === "/silent" || (path === "/unsteady" && before < 2)) {
-      if (path === "/unsteady") counts.unavailable += 1;
+    if (path === "/silent" || (path === "/flaky" && before < 2)) {
+      if (path === "/flaky") counts.unavailable += 1;
       turnedAway.set(id, before + 1);
       return 503;
     }

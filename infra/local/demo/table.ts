@@ -11,11 +11,10 @@ export function table(kinds: readonly KindCount[]): string {
   const body = sorted.map((kind) => [kind.identifier, ...numbers(kind), KINDS[kind.identifier] ?? ""]);
   const rows = [["kind", ...COUNTS, ""], ...body, ["in all", ...numbers(sumOf(kinds)), ""]];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const isText = (column: number): boolean => column === 0 || column === COUNTS.length + 1;
   const lines = rows.map((row) =>
     row
-      .map((cell, column) =>
-        /^[a-z ]/.test(rows[1]![column]!) ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!),
-      )
+      .map((cell, column) => (isText(column) ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
       .join("  ")
       .trimEnd(),
   );

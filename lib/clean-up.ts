@@ -1,0 +1,40 @@
+/** Built-in clean-up: old runs, and old failed tasks where asked for, in bounded batches that stop with the signal. */
+import * as z from "zod/mini";
+import type { CleanUpConfig } from "./config.ts";
+import type { Database } from "./database/port.ts";
+import { defineRecurringTask, type RecurringHandler } from "./recurring.ts";
+import { cleanUpBatch } from "./sql/operate.ts";
+
+/** Heartbeats, health rows and request tokens are of no use to anyone after this. */
+const TRACES_DAYS = 2;
+
+/** The recurring task that every processor has while ENABLE_CLEAN_UP_OLD_TASKS is true. */
+export function cleanUpHandler(databases: readonly Database[], config: CleanUpConfig): RecurringHandler {
+  const schedule = { every: `${config.runEverySeconds}s`, firstRunTime: config.runTime };
+  const task = defineRecurringTask({ identifier: "task_processor.clean_up", ...schedule, schema: z.object({}), payload: {}, maxAttempts: 10 });
+  return task.handle(async (_, { signal, progress }) => {
+    for (const database of databases) progress(await cleanUp(database, config, signal));
+  });
+}
+
+/** Removes what is old, batch by batch; what is left when the signal aborts goes the next time. Rows removed, by table. */
+export async function cleanUp(database: Database, config: CleanUpConfig, signal: AbortSignal): Promise<Record<string, number>> {
+  const removed: Record<string, number> = {};
+  const kinds: [string, number][] = [
+    ["task_run", config.retentionDays],
+    ...(config.includeFailedTasks ? [["failed_task", config.retentionDays] as [string, number]] : []),
+    ["heartbeat", TRACES_DAYS],
+    ["enqueue_request", TRACES_DAYS],
+    ["health_check", TRACES_DAYS],
+  ];
+  for (const [kind, days] of kinds) {
+    removed[kind] = 0;
+    for (;;) {
+      signal.throwIfAborted();
+      const [row] = await database.query(cleanUpBatch, { kind, days, batch: config.batchSize });
+      removed[kind] += row!.removed;
+      if (row!.removed < config.batchSize) break;
+    }
+  }
+  return removed;
+}

@@ -1,0 +1,37 @@
+/** W3C trace context through @opentelemetry/api only: without an SDK it costs nothing and changes nothing. */
+import { context, isSpanContextValid, propagation, ROOT_CONTEXT, type SpanContext, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
+import type { ClaimedTask } from "./lease.ts";
+
+/** The active span as a traceparent, to be stored with a task; null without one. */
+export function activeTraceParent(): string | null {
+  if (trace.getSpanContext(context.active()) === undefined) return null;
+  const carrier: { traceparent?: string } = {};
+  propagation.inject(context.active(), carrier);
+  return carrier.traceparent ?? null;
+}
+
+/** Runs an attempt in a span of its own, linked to the one that enqueued the task. */
+export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T> {
+  const from = spanOf(task.traceParent);
+  return trace.getTracer("stint").startActiveSpan(
+    `${task.identifier} process`,
+    { kind: SpanKind.CONSUMER, links: from === undefined ? [] : [{ context: from }], attributes: { "messaging.message.id": task.id, "stint.task.attempt": task.attempt } },
+    async (span) => {
+      try {
+        return await work();
+      } catch (error) {
+        span.recordException(error instanceof Error ? error : String(error));
+        span.setStatus({ code: SpanStatusCode.ERROR });
+        throw error;
+      } finally {
+        span.end();
+      }
+    },
+  );
+}
+
+function spanOf(traceParent: string | null): SpanContext | undefined {
+  if (traceParent === null) return undefined;
+  const found = trace.getSpanContext(propagation.extract(ROOT_CONTEXT, { traceparent: traceParent }));
+  return found !== undefined && isSpanContextValid(found) ? found : undefined;
+}
