@@ -43,7 +43,8 @@ for (const command of [migrateCommand(), dataApiCommand(), runCommand(), checkCo
 try {
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = explain(error);
+  // At once: a module of tasks may have left something open.
+  process.exit(explain(error));
 }
 
 /** Says what went wrong, in lines that begin with a code, never a stack. The exit code. */

@@ -9,7 +9,13 @@ const statementsOf = (text: string): string[] =>
   text
     .split(/^-- statement$/m)
     .slice(1)
-    .map((part) => part.replaceAll(/[ \t]*--.*$/gm, "").replaceAll(/\n{2,}/g, "\n").trim().replace(/;$/, ""));
+    .map((part) =>
+      part
+        .replaceAll(/[ \t]*--.*$/gm, "")
+        .replaceAll(/\n{2,}/g, "\n")
+        .trim()
+        .replace(/;$/, ""),
+    );
 
 /** The module's text, for the .sql files as they are now. */
 export function inlinedMigrations(): string {
@@ -18,7 +24,11 @@ export function inlinedMigrations(): string {
     .sort()
     .map((file) => {
       const text = readFileSync(new URL(file, folder), "utf8");
-      return { name: file.replace(/\.sql$/, ""), sha256: createHash("sha256").update(text).digest("hex"), statements: statementsOf(text) };
+      return {
+        name: file.replace(/\.sql$/, ""),
+        sha256: createHash("sha256").update(text).digest("hex"),
+        statements: statementsOf(text),
+      };
     });
   return [
     "// Made by `npm run migrations` from the .sql files beside it. A test holds the two equal.",

@@ -57,7 +57,8 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
 async function execute({ handler, task, signal, cancelled, onProgress, log }: AttemptOptions): Promise<unknown> {
   const { timeoutMs, payload: schema } = handler.definition;
   const decoded = decodePayload(schema, task.payload);
-  if ("problem" in decoded) throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
+  if ("problem" in decoded)
+    throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
   const ending = new AbortController();
   const timeout = new StintError("aborted", `The task timed out after ${timeoutMs} ms.`);
   const timer = setTimeout(() => ending.abort(timeout), timeoutMs);
@@ -73,7 +74,8 @@ async function execute({ handler, task, signal, cancelled, onProgress, log }: At
     log,
     progress(value) {
       const kept = encodeReport(value);
-      if (kept === undefined) throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
+      if (kept === undefined)
+        throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
       if (!ending.signal.aborted) onProgress(kept);
     },
   };
@@ -109,14 +111,22 @@ async function settleOrAbandon(running: Promise<unknown>, signal: AbortSignal): 
   }
 }
 
-function failureOf(error: unknown, handler: TaskHandler, task: ClaimedTask, backoffDefaultMs: number): [Result["outcome"], Partial<Result>] {
+function failureOf(
+  error: unknown,
+  handler: TaskHandler,
+  task: ClaimedTask,
+  backoffDefaultMs: number,
+): [Result["outcome"], Partial<Result>] {
   const details = { error: describeError(error) };
   const code = codeOf(error);
   if (code === "task_cancel") return ["CANCELLED", details];
   if (code === "task_backoff") {
     const { delayUntil } = error as { delayUntil?: Date };
     const usable = delayUntil instanceof Date && Number.isFinite(delayUntil.getTime());
-    return ["FAILURE", { ...details, ...(usable ? { retryAt: delayUntil.toISOString() } : { delayMs: backoffDefaultMs }) }];
+    return [
+      "FAILURE",
+      { ...details, ...(usable ? { retryAt: delayUntil.toISOString() } : { delayMs: backoffDefaultMs }) },
+    ];
   }
   return ["FAILURE", { ...details, delayMs: delayFor(handler.definition.backoff, Math.max(1, task.used)) }];
 }
@@ -131,5 +141,8 @@ export function describeError(error: unknown): string {
   }
   const clean = text.replaceAll("\0", "\uFFFD").toWellFormed();
   if (Buffer.byteLength(clean) <= ERROR_BYTES) return clean;
-  return `${Buffer.from(clean).subarray(0, ERROR_BYTES - 20).toString("utf8").replace(/\uFFFD$/, "")} ... (cut)`;
+  return `${Buffer.from(clean)
+    .subarray(0, ERROR_BYTES - 20)
+    .toString("utf8")
+    .replace(/\uFFFD$/, "")} ... (cut)`;
 }

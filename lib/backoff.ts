@@ -26,7 +26,9 @@ export function backoffMs(numFailures: number, random = Math.random(), baseMs = 
 /** What a definition's back-off says; a function that throws or gives no usable number falls back to the default. */
 export function delayFor(backoff: Backoff | undefined, numFailures: number): number {
   if (typeof backoff === "object") {
-    return backoff.kind === "fixed" ? backoff.delayMs : backoffMs(numFailures, Math.random(), backoff.baseMs, backoff.capMs);
+    return backoff.kind === "fixed"
+      ? backoff.delayMs
+      : backoffMs(numFailures, Math.random(), backoff.baseMs, backoff.capMs);
   }
   if (backoff === undefined) return backoffMs(numFailures);
   try {
@@ -40,7 +42,8 @@ export function delayFor(backoff: Backoff | undefined, numFailures: number): num
 
 /** @throws StintError definition_invalid */
 export function checkBackoff(identifier: string, backoff: Backoff | undefined): void {
-  const positive = (value: unknown): boolean => value === undefined || (Number.isFinite(value) && (value as number) >= 0 && (value as number) <= LONGEST_MS);
+  const positive = (value: unknown): boolean =>
+    value === undefined || (Number.isFinite(value) && (value as number) >= 0 && (value as number) <= LONGEST_MS);
   const fits =
     backoff === undefined ||
     typeof backoff === "function" ||

@@ -11,17 +11,28 @@ const TRACES_DAYS = 2;
 /** The recurring task that every processor has while ENABLE_CLEAN_UP_OLD_TASKS is true. */
 export function cleanUpHandler(databases: readonly Database[], config: CleanUpConfig): RecurringHandler {
   const schedule = { every: `${config.runEverySeconds}s`, firstRunTime: config.runTime };
-  const task = defineRecurringTask({ identifier: "task_processor.clean_up", ...schedule, schema: z.object({}), payload: {}, maxAttempts: 10 });
+  const task = defineRecurringTask({
+    identifier: "task_processor.clean_up",
+    ...schedule,
+    schema: z.object({}),
+    payload: {},
+    maxAttempts: 10,
+  });
   return task.handle(async (_, { signal, progress }) => {
     for (const database of databases) progress(await cleanUp(database, config, signal));
   });
 }
 
 /** Removes what is old, batch by batch; what is left when the signal aborts goes the next time. Rows removed, by table. */
-export async function cleanUp(database: Database, config: CleanUpConfig, signal: AbortSignal): Promise<Record<string, number>> {
+export async function cleanUp(
+  database: Database,
+  config: CleanUpConfig,
+  signal: AbortSignal,
+): Promise<Record<string, number>> {
   const removed: Record<string, number> = {};
   const kinds: [string, number][] = [
     ["task_run", config.retentionDays],
+    ["recurring_run", config.recurringRetentionDays],
     ...(config.includeFailedTasks ? [["failed_task", config.retentionDays] as [string, number]] : []),
     ["heartbeat", TRACES_DAYS],
     ["enqueue_request", TRACES_DAYS],

@@ -7,7 +7,8 @@ export interface Moment {
 export const now = (): Moment => ({ wall: Date.now(), monotonic: performance.now() });
 
 /** Milliseconds since then, by the clock that says more. */
-export const elapsedMs = (since: Moment): number => Math.max(Date.now() - since.wall, performance.now() - since.monotonic);
+export const elapsedMs = (since: Moment): number =>
+  Math.max(Date.now() - since.wall, performance.now() - since.monotonic);
 
 /** Resolves after `ms`, or at once when the signal aborts. Leaves no timer behind. */
 export const pause = (ms: number, signal?: AbortSignal): Promise<void> =>

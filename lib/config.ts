@@ -56,7 +56,10 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const wholeNumber = (from: number, to: number) =>
   z.pipe(
     z.string().check(z.regex(/^\s*-?\d+\s*$/, `a whole number from ${from} to ${to}`)),
-    z.pipe(z.transform(Number), z.int().check(z.gte(from, `from ${from} to ${to}`), z.lte(to, `from ${from} to ${to}`))),
+    z.pipe(
+      z.transform(Number),
+      z.int().check(z.gte(from, `from ${from} to ${to}`), z.lte(to, `from ${from} to ${to}`)),
+    ),
   );
 
 const whole = (from: number, to: number, fallback: number) => z._default(wholeNumber(from, to), fallback);
@@ -70,11 +73,16 @@ const flag = (fallback: boolean) =>
     fallback,
   );
 
-const arn = (service: string) => z.optional(z.string().check(z.regex(new RegExp(`^arn:aws[a-z-]*:${service}:.{4,}$`), `an ARN of ${service}`)));
+const arn = (service: string) =>
+  z.optional(z.string().check(z.regex(new RegExp(`^arn:aws[a-z-]*:${service}:.{4,}$`), `an ARN of ${service}`)));
 
-const url = z.optional(z.string().check(z.regex(/^postgres(ql)?:\/\/.+/, "a URL that starts with postgres:// or postgresql://")));
+const url = z.optional(
+  z.string().check(z.regex(/^postgres(ql)?:\/\/.+/, "a URL that starts with postgres:// or postgresql://")),
+);
 
-const database = z.optional(z.string().check(z.minLength(1, "a name of 1 to 63 characters"), z.maxLength(63, "a name of 1 to 63 characters")));
+const database = z.optional(
+  z.string().check(z.minLength(1, "a name of 1 to 63 characters"), z.maxLength(63, "a name of 1 to 63 characters")),
+);
 
 const tokens = z._default(
   z.pipe(
@@ -82,7 +90,11 @@ const tokens = z._default(
     z.transform((text: string, context) => {
       const named = text.split(",").map((part) => /^\s*(?:([\w.@-]+):)?(\S+)\s*$/.exec(part));
       if (named.some((match) => match === null || match[2]!.length < 16)) {
-        context.issues.push({ code: "custom", message: "name:token, several by comma, each token of at least 16 characters", input: text });
+        context.issues.push({
+          code: "custom",
+          message: "name:token, several by comma, each token of at least 16 characters",
+          input: text,
+        });
         return z.NEVER;
       }
       return named.map((match, place) => ({ name: match![1] ?? `token-${place + 1}`, token: match![2]! }));
@@ -93,7 +105,9 @@ const tokens = z._default(
 
 const environment = z.object({
   TASK_RUN_METHOD: z._default(
-    z.enum(["TASK_PROCESSOR", "SEPARATE_THREAD", "SYNCHRONOUSLY"], { error: "TASK_PROCESSOR, SEPARATE_THREAD or SYNCHRONOUSLY" }),
+    z.enum(["TASK_PROCESSOR", "SEPARATE_THREAD", "SYNCHRONOUSLY"], {
+      error: "TASK_PROCESSOR, SEPARATE_THREAD or SYNCHRONOUSLY",
+    }),
     "SEPARATE_THREAD",
   ),
   TASK_PROCESSOR_SLEEP_INTERVAL_MS: whole(50, 150_000, 2000),
@@ -102,7 +116,10 @@ const environment = z.object({
   TASK_PROCESSOR_QUEUE_POP_SIZE: whole(1, 2000, 10),
   TASK_PROCESSOR_RESIDENT_SLOTS: z.optional(wholeNumber(0, 1000)),
   TASK_PROCESSOR_INVOCATION_MS: whole(1000, 86_400_000, 900_000),
-  TASK_PROCESSOR_SCHEMA: z._default(z.string().check(z.regex(/^[a-z_][a-z0-9_]{0,62}$/, "1 to 63 of a-z, 0-9 and _, no digit first")), "task_processor"),
+  TASK_PROCESSOR_SCHEMA: z._default(
+    z.string().check(z.regex(/^[a-z_][a-z0-9_]{0,62}$/, "1 to 63 of a-z, 0-9 and _, no digit first")),
+    "task_processor",
+  ),
   DATABASE_URL: url,
   DATABASE_RESOURCE_ARN: arn("rds"),
   DATABASE_SECRET_ARN: arn("secretsmanager"),
@@ -117,7 +134,10 @@ const environment = z.object({
   TASK_BACKOFF_DEFAULT_DELAY_SECONDS: whole(0, 86_400, 5),
   ENABLE_CLEAN_UP_OLD_TASKS: flag(true),
   TASK_DELETE_RETENTION_DAYS: whole(1, 3650, 30),
-  TASK_DELETE_RUN_TIME: z._default(z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, "a time of day, HH:MM")), "01:00"),
+  TASK_DELETE_RUN_TIME: z._default(
+    z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, "a time of day, HH:MM")),
+    "01:00",
+  ),
   TASK_DELETE_RUN_EVERY: whole(60, 31_536_000, 86_400),
   TASK_DELETE_BATCH_SIZE: whole(1, 100_000, 2000),
   TASK_DELETE_INCLUDE_FAILED_TASKS: flag(false),
@@ -139,8 +159,13 @@ export function readConfig(env: Environment = process.env): Config {
   const bad = new Map(parsed.success ? [] : parsed.error.issues.map((issue) => [String(issue.path[0]), issue.message]));
   const problems = [...bad].map(([name, allowed]) => describe(name, given, allowed));
   // What hangs together is checked all the same, with the defaults in place of the bad ones.
-  const values = parsed.success ? parsed.data : z.parse(environment, Object.fromEntries(Object.entries(given).filter(([name]) => !bad.has(name))));
-  if (values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4 && !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")) {
+  const values = parsed.success
+    ? parsed.data
+    : z.parse(environment, Object.fromEntries(Object.entries(given).filter(([name]) => !bad.has(name))));
+  if (
+    values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4 &&
+    !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")
+  ) {
     problems.push(
       describe(
         "TASK_PROCESSOR_SLEEP_INTERVAL_MS",
@@ -173,7 +198,11 @@ export function readConfig(env: Environment = process.env): Config {
       includeFailedTasks: values.TASK_DELETE_INCLUDE_FAILED_TASKS,
       recurringRetentionDays: values.RECURRING_TASK_RUN_RETENTION_DAYS,
     },
-    monitoring: { readTokens: values.MONITORING_TOKEN, adminTokens: values.MONITORING_ADMIN_TOKEN, public: values.MONITORING_PUBLIC },
+    monitoring: {
+      readTokens: values.MONITORING_TOKEN,
+      adminTokens: values.MONITORING_ADMIN_TOKEN,
+      public: values.MONITORING_PUBLIC,
+    },
   });
 }
 
@@ -181,7 +210,8 @@ export function readConfig(env: Environment = process.env): Config {
 const describe = (name: string, given: Environment, allowed: string): string =>
   `${name} is ${/URL|TOKEN|SECRET/.test(name) ? "not usable" : JSON.stringify(given[name] ?? null)}; allowed: ${allowed}`;
 
-const invalid = (problems: string[]): StintError => new StintError("config_invalid", `The configuration is not usable.\n- ${problems.join("\n- ")}`);
+const invalid = (problems: string[]): StintError =>
+  new StintError("config_invalid", `The configuration is not usable.\n- ${problems.join("\n- ")}`);
 
 function readDatabases(values: Parsed, given: Environment, problems: string[]): NamedDatabase[] {
   const main = readTarget("", values, given, problems);
@@ -191,7 +221,13 @@ function readDatabases(values: Parsed, given: Environment, problems: string[]): 
   const names = list.split(",").map((name) => name.trim());
   const found: NamedDatabase[] = [];
   if (names.some((name) => name !== "default" && name !== "task_processor") || new Set(names).size < names.length) {
-    problems.push(describe("TASK_PROCESSOR_DATABASES", given, "default and task_processor, each once, by comma, in the order they are drained"));
+    problems.push(
+      describe(
+        "TASK_PROCESSOR_DATABASES",
+        given,
+        "default and task_processor, each once, by comma, in the order they are drained",
+      ),
+    );
     return found;
   }
   for (const name of names as NamedDatabase["name"][]) {
@@ -210,20 +246,34 @@ type Prefix = "" | "TASK_PROCESSOR_";
 const isGiven = (prefix: Prefix, given: Environment): boolean =>
   ["URL", "RESOURCE_ARN", "SECRET_ARN"].some((part) => given[`${prefix}DATABASE_${part}`] !== undefined);
 
-function readTarget(prefix: Prefix, values: Parsed, given: Environment, problems: string[]): DatabaseTarget | undefined {
+function readTarget(
+  prefix: Prefix,
+  values: Parsed,
+  given: Environment,
+  problems: string[],
+): DatabaseTarget | undefined {
   const givenPart = (part: string): boolean => given[`${prefix}DATABASE_${part}`] !== undefined;
   const anyArn = givenPart("RESOURCE_ARN") || givenPart("SECRET_ARN");
   if (givenPart("URL") && anyArn) {
-    problems.push(`${prefix}DATABASE_URL and ${prefix}DATABASE_${givenPart("RESOURCE_ARN") ? "RESOURCE" : "SECRET"}_ARN are both set: one of the two kinds is allowed`);
+    problems.push(
+      `${prefix}DATABASE_URL and ${prefix}DATABASE_${givenPart("RESOURCE_ARN") ? "RESOURCE" : "SECRET"}_ARN are both set: one of the two kinds is allowed`,
+    );
     return undefined;
   }
   const url = values[`${prefix}DATABASE_URL`];
   if (url !== undefined) return { kind: "pg", url };
   if (!anyArn) return undefined;
   for (const part of ["RESOURCE_ARN", "SECRET_ARN", "NAME"]) {
-    if (!givenPart(part)) problems.push(`${prefix}DATABASE_${part} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`);
+    if (!givenPart(part))
+      problems.push(
+        `${prefix}DATABASE_${part} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`,
+      );
   }
-  const [resourceArn, secretArn, database] = [values[`${prefix}DATABASE_RESOURCE_ARN`], values[`${prefix}DATABASE_SECRET_ARN`], values[`${prefix}DATABASE_NAME`]];
+  const [resourceArn, secretArn, database] = [
+    values[`${prefix}DATABASE_RESOURCE_ARN`],
+    values[`${prefix}DATABASE_SECRET_ARN`],
+    values[`${prefix}DATABASE_NAME`],
+  ];
   if (resourceArn === undefined || secretArn === undefined || database === undefined) return undefined;
   return { kind: "data-api", resourceArn, secretArn, database };
 }

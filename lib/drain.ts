@@ -2,8 +2,8 @@
 import { runAttempt } from "./attempt.ts";
 import { DatabaseError } from "./database/failure.ts";
 import type { Database } from "./database/port.ts";
-import { Floors } from "./floors.ts";
 import { StintError } from "./errors.ts";
+import { Floors } from "./floors.ts";
 import { type Answer, type ClaimedTask, Lease, LeaseOver, type Progress, type Result } from "./lease.ts";
 import type { Log } from "./log.ts";
 import type { Places } from "./places.ts";
@@ -107,7 +107,8 @@ export class Drain {
   /** A visitor leaves after an empty full scan; one that saw somebody silent stays until it may call that one silent. */
   #isDone(): boolean {
     const { resident, places, settings } = this.#options;
-    if (resident || this.answer === undefined || this.#results.length > 0 || this.#running.size > 0 || !places.idle) return false;
+    if (resident || this.answer === undefined || this.#results.length > 0 || this.#running.size > 0 || !places.idle)
+      return false;
     if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry) return false;
     return !this.answer.silent || performance.now() - this.#startedAt > settings.graceMs / 2;
   }
@@ -140,7 +141,11 @@ export class Drain {
     const { remainingMs, reserveMs } = this.#options;
     let dueInMs = this.#dueInMs();
     if (dueInMs <= 0) return;
-    if (remainingMs !== undefined) dueInMs = Math.min(dueInMs, Math.max(10, remainingMs() - (this.#leaving === undefined ? reserveMs : reserveMs / 2)));
+    if (remainingMs !== undefined)
+      dueInMs = Math.min(
+        dueInMs,
+        Math.max(10, remainingMs() - (this.#leaving === undefined ? reserveMs : reserveMs / 2)),
+      );
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, Math.min(dueInMs, 2 ** 31 - 1));
       this.#wake = () => {
@@ -165,7 +170,10 @@ export class Drain {
     let answer: Answer;
     try {
       const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
-      answer = await this.#handIn({ want, alone, ending, remainingMs: remaining, floors, results, ...(progress.length > 0 && { progress }) }, signal);
+      answer = await this.#handIn(
+        { want, alone, ending, remainingMs: remaining, floors, results, ...(progress.length > 0 && { progress }) },
+        signal,
+      );
     } finally {
       giveBack();
     }
@@ -175,7 +183,8 @@ export class Drain {
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
     for (const task of answer.tasks) this.#start(task);
-    for (const id of answer.cancelling ?? []) this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
+    for (const id of answer.cancelling ?? [])
+      this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
     if (!ending) await this.#recurring(answer);
   }
 
@@ -184,13 +193,19 @@ export class Drain {
     try {
       return await this.#lease.exchange(request, signal);
     } catch (error) {
-      if (!(error instanceof DatabaseError && /^2[23]/.test(error.sqlState ?? "")) || request.results.length === 0) throw error;
+      if (!(error instanceof DatabaseError && /^2[23]/.test(error.sqlState ?? "")) || request.results.length === 0)
+        throw error;
       for (const result of request.results) {
         const alone = { ...request, want: 0, alone: false, ending: false, floors: [] };
         await this.#lease.exchange({ ...alone, results: [result] }, signal).catch((cause: unknown) => {
           if (!(cause instanceof DatabaseError)) throw cause;
           const { retryAt: _, ...rest } = result;
-          const refused: Result = { ...rest, outcome: "FAILURE", delayMs: 60_000, error: `The result was refused: ${cause.sqlState}` };
+          const refused: Result = {
+            ...rest,
+            outcome: "FAILURE",
+            delayMs: 60_000,
+            error: `The result was refused: ${cause.sqlState}`,
+          };
           return this.#lease.exchange({ ...alone, results: [refused] }, signal);
         });
       }
@@ -226,7 +241,10 @@ export class Drain {
       this.#progress.delete(task.id);
       this.#keep(result);
       places.leave(performance.now() - startedAt);
-      ofTask.info("task run", { outcome: result.outcome, durationMs: Math.round(result.finishedAt - result.startedAt) });
+      ofTask.info("task run", {
+        outcome: result.outcome,
+        durationMs: Math.round(result.finishedAt - result.startedAt),
+      });
       if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
     });
     this.#running.set(task.id, run);
@@ -240,7 +258,11 @@ export class Drain {
 
   async #tell(task: ClaimedTask, error: unknown, result: Result): Promise<void> {
     try {
-      await this.#options.onFailure?.({ task, error, final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts });
+      await this.#options.onFailure?.({
+        task,
+        error,
+        final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts,
+      });
     } catch (cause) {
       this.#options.log.error("onFailure threw", { task: task.id, error: String(cause) });
     }

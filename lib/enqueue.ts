@@ -9,7 +9,15 @@ import { StintError } from "./errors.ts";
 import { createLog } from "./log.ts";
 import { encodePayload, tooLarge } from "./payload.ts";
 import { enqueueTasks } from "./sql/tasks.ts";
-import { isStorable, isWhole, type PayloadSchema, PRIORITIES, type Priority, type TaskDefinition, type TaskHandler } from "./task.ts";
+import {
+  isStorable,
+  isWhole,
+  type PayloadSchema,
+  PRIORITIES,
+  type Priority,
+  type TaskDefinition,
+  type TaskHandler,
+} from "./task.ts";
 import { activeTraceParent } from "./trace.ts";
 import { type FailureHook, runUnmanaged, type UnmanagedTask } from "./unmanaged.ts";
 
@@ -53,7 +61,11 @@ export interface TaskClientOptions {
 
 export interface TaskClient {
   /** @throws StintError payload_invalid | payload_not_json | payload_too_large | option_invalid | delay_unsupported | isolation_unsupported | transaction_invalid | database_* */
-  enqueue<S extends PayloadSchema>(definition: TaskDefinition<S>, payload: core.input<S>, options?: EnqueueOptions): Promise<EnqueueAnswer>;
+  enqueue<S extends PayloadSchema>(
+    definition: TaskDefinition<S>,
+    payload: core.input<S>,
+    options?: EnqueueOptions,
+  ): Promise<EnqueueAnswer>;
   /** All of them or none, in as few requests as their size allows. Errors as enqueue. */
   enqueueMany<S extends PayloadSchema>(
     definition: TaskDefinition<S>,
@@ -71,13 +83,21 @@ const REPEAT_MS = 60_000;
 export function createTaskClient(options: TaskClientOptions): TaskClient {
   const { database, runMethod = "TASK_PROCESSOR", onFailure } = options;
   if (runMethod !== "TASK_PROCESSOR" && options.handlers === undefined) {
-    throw new StintError("handlers_missing", `TASK_RUN_METHOD=${runMethod} runs tasks in this process and needs \`handlers\`; TASK_RUN_METHOD=TASK_PROCESSOR stores them instead.`);
+    throw new StintError(
+      "handlers_missing",
+      `TASK_RUN_METHOD=${runMethod} runs tasks in this process and needs \`handlers\`; TASK_RUN_METHOD=TASK_PROCESSOR stores them instead.`,
+    );
   }
   if (runMethod === "SEPARATE_THREAD" && inLambda()) {
-    throw new StintError("run_method_unsupported", "TASK_RUN_METHOD=SEPARATE_THREAD cannot work in Lambda, which freezes with the response: use TASK_PROCESSOR.");
+    throw new StintError(
+      "run_method_unsupported",
+      "TASK_RUN_METHOD=SEPARATE_THREAD cannot work in Lambda, which freezes with the response: use TASK_PROCESSOR.",
+    );
   }
   if (runMethod === "SEPARATE_THREAD") {
-    createLog().warn("TASK_RUN_METHOD=SEPARATE_THREAD: tasks run unmanaged in this process and are lost with it; TASK_PROCESSOR stores them.");
+    createLog().warn(
+      "TASK_RUN_METHOD=SEPARATE_THREAD: tasks run unmanaged in this process and are lost with it; TASK_PROCESSOR stores them.",
+    );
   }
   let loaded: Promise<ReadonlyMap<string, TaskHandler>> | undefined;
   const load = (): Promise<ReadonlyMap<string, TaskHandler>> => {
@@ -87,7 +107,10 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
 
   const unmanaged = async (tasks: UnmanagedTask[], { delayUntil, transaction }: EnqueueOptions) => {
     if (delayUntil !== undefined && delayUntil.getTime() > Date.now()) {
-      throw new StintError("delay_unsupported", `delayUntil needs TASK_RUN_METHOD=TASK_PROCESSOR: ${runMethod} stores nothing.`);
+      throw new StintError(
+        "delay_unsupported",
+        `delayUntil needs TASK_RUN_METHOD=TASK_PROCESSOR: ${runMethod} stores nothing.`,
+      );
     }
     return await runUnmanaged({ database, runMethod, tasks, handlers: await load(), transaction, onFailure });
   };
@@ -96,7 +119,8 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
     async enqueue(definition, payload, given = {}) {
       checkOptions(definition, given);
       const text = encodePayload(definition.identifier, definition.payload, payload);
-      if (runMethod !== "TASK_PROCESSOR") return { status: await unmanaged([{ definition: definition as unknown as TaskDefinition, text }], given) };
+      if (runMethod !== "TASK_PROCESSOR")
+        return { status: await unmanaged([{ definition: definition as unknown as TaskDefinition, text }], given) };
       const answer = await store(database, definition as unknown as TaskDefinition, [text], given);
       if (answer.status === "queue_full") return { status: "queue_full", limit: definition.queueSize! };
       return { status: answer.status, id: answer.ids[0]! };
@@ -104,10 +128,18 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
     async enqueueMany(definition, payloads, given = {}) {
       checkOptions(definition, given);
       const texts = payloads.map((payload) => encodePayload(definition.identifier, definition.payload, payload));
-      if (runMethod !== "TASK_PROCESSOR") return { status: await unmanaged(texts.map((text) => ({ definition: definition as unknown as TaskDefinition, text })), given) };
+      if (runMethod !== "TASK_PROCESSOR")
+        return {
+          status: await unmanaged(
+            texts.map((text) => ({ definition: definition as unknown as TaskDefinition, text })),
+            given,
+          ),
+        };
       if (texts.length === 0) return { status: "enqueued", ids: [] };
       const answer = await store(database, definition as unknown as TaskDefinition, texts, given);
-      return answer.status === "queue_full" ? { status: "queue_full", limit: definition.queueSize! } : { status: "enqueued", ids: answer.ids };
+      return answer.status === "queue_full"
+        ? { status: "queue_full", limit: definition.queueSize! }
+        : { status: "enqueued", ids: answer.ids };
     },
   };
 }
@@ -117,9 +149,15 @@ interface Stored {
   readonly ids: readonly string[];
 }
 
-async function store(database: Database, definition: TaskDefinition, texts: readonly string[], options: EnqueueOptions): Promise<Stored> {
+async function store(
+  database: Database,
+  definition: TaskDefinition,
+  texts: readonly string[],
+  options: EnqueueOptions,
+): Promise<Stored> {
   const chunks = split(texts);
-  const encode = (chunk: readonly string[], token: string | null): string => requestOf(definition, chunk, token, options);
+  const encode = (chunk: readonly string[], token: string | null): string =>
+    requestOf(definition, chunk, token, options);
   try {
     if (options.transaction !== undefined) {
       const transaction = database.adopt(options.transaction);
@@ -130,7 +168,11 @@ async function store(database: Database, definition: TaskDefinition, texts: read
     return await repeat(() =>
       chunks.length === 1
         ? storeChunks(chunks, (chunk) => database.query(enqueueTasks, { request: encode(chunk, tokens[0]!) }))
-        : database.transaction((transaction) => storeChunks(chunks, (chunk, place) => transaction.query(enqueueTasks, { request: encode(chunk, tokens[place]!) }))),
+        : database.transaction((transaction) =>
+            storeChunks(chunks, (chunk, place) =>
+              transaction.query(enqueueTasks, { request: encode(chunk, tokens[place]!) }),
+            ),
+          ),
     );
   } catch (error) {
     throw explain(definition, error);
@@ -138,7 +180,10 @@ async function store(database: Database, definition: TaskDefinition, texts: read
 }
 
 /** With a limit, an error within the transaction would not undo the chunks before it in a caller's own: the first chunk asks for all. */
-async function storeChunks(chunks: readonly string[][], send: (chunk: string[], place: number) => Promise<{ answer: string }[]>): Promise<Stored> {
+async function storeChunks(
+  chunks: readonly string[][],
+  send: (chunk: string[], place: number) => Promise<{ answer: string }[]>,
+): Promise<Stored> {
   const ids: string[] = [];
   let status: Stored["status"] = "enqueued";
   for (const [place, chunk] of chunks.entries()) {
@@ -158,7 +203,9 @@ async function repeat<T>(work: () => Promise<T>): Promise<T> {
       return await work();
     } catch (error) {
       // 23505 on the token: the first request was still running and has been answered by now.
-      const again = error instanceof DatabaseError && (error.retry !== "never" || (error.sqlState === "23505" && error.constraint === "enqueue_request_pkey"));
+      const again =
+        error instanceof DatabaseError &&
+        (error.retry !== "never" || (error.sqlState === "23505" && error.constraint === "enqueue_request_pkey"));
       if (!again || performance.now() - startedAt > REPEAT_MS) throw error;
       await pause(Math.min(2000, 20 * 2 ** failures) * (0.5 + Math.random() / 2));
     }
@@ -181,7 +228,12 @@ function split(texts: readonly string[]): string[][] {
 }
 
 /** Payloads are JSON already: joined, not encoded again. */
-function requestOf(definition: TaskDefinition, texts: readonly string[], token: string | null, options: EnqueueOptions): string {
+function requestOf(
+  definition: TaskDefinition,
+  texts: readonly string[],
+  token: string | null,
+  options: EnqueueOptions,
+): string {
   const head = JSON.stringify({
     token,
     identifier: definition.identifier,
@@ -202,11 +254,27 @@ function checkOptions(definition: TaskDefinition<never> | TaskDefinition, option
     if (!fits) throw new StintError("option_invalid", `${definition.identifier}: ${name} is ${allowed}.`);
   };
   const { delayUntil, priority, key, onDuplicate, serialKey } = options;
-  check("delayUntil", delayUntil === undefined || (delayUntil instanceof Date && isWhole(delayUntil.getTime(), 0, 253_402_300_799_999)), "a Date before the year 10000");
+  check(
+    "delayUntil",
+    delayUntil === undefined || (delayUntil instanceof Date && isWhole(delayUntil.getTime(), 0, 253_402_300_799_999)),
+    "a Date before the year 10000",
+  );
   check("priority", priority === undefined || Object.hasOwn(PRIORITIES, priority), Object.keys(PRIORITIES).join(", "));
-  check("key", key === undefined || (typeof key === "string" && isStorable(key, 500)), "1 to 500 bytes of UTF-8 without NUL");
-  check("serialKey", serialKey === undefined || (typeof serialKey === "string" && isStorable(serialKey, 500)), "1 to 500 bytes of UTF-8 without NUL");
-  check("onDuplicate", onDuplicate === undefined || onDuplicate === "keep" || onDuplicate === "replace", "keep or replace");
+  check(
+    "key",
+    key === undefined || (typeof key === "string" && isStorable(key, 500)),
+    "1 to 500 bytes of UTF-8 without NUL",
+  );
+  check(
+    "serialKey",
+    serialKey === undefined || (typeof serialKey === "string" && isStorable(serialKey, 500)),
+    "1 to 500 bytes of UTF-8 without NUL",
+  );
+  check(
+    "onDuplicate",
+    onDuplicate === undefined || onDuplicate === "keep" || onDuplicate === "replace",
+    "keep or replace",
+  );
   check("onDuplicate", onDuplicate === undefined || key !== undefined, "of use with a key only");
 }
 
@@ -214,7 +282,11 @@ function explain(definition: TaskDefinition, error: unknown): unknown {
   if (!(error instanceof DatabaseError)) return error;
   if (error.constraint === "payload_is_small") return tooLarge(definition.identifier);
   if (error.sqlState === "54001" || error.sqlState === "22P05" || error.sqlState === "22P02") {
-    return new StintError("payload_not_json", `${definition.identifier}: Postgres cannot store this payload: ${error.message}`, { cause: error });
+    return new StintError(
+      "payload_not_json",
+      `${definition.identifier}: Postgres cannot store this payload: ${error.message}`,
+      { cause: error },
+    );
   }
   return error;
 }
@@ -222,6 +294,9 @@ function explain(definition: TaskDefinition, error: unknown): unknown {
 function handlersIn(module: unknown): ReadonlyMap<string, TaskHandler> {
   const handlers = Object.values(module as object)
     .flat(2)
-    .filter((value): value is TaskHandler => typeof value === "object" && value !== null && "definition" in value && "run" in value);
+    .filter(
+      (value): value is TaskHandler =>
+        typeof value === "object" && value !== null && "definition" in value && "run" in value,
+    );
   return new Map(handlers.map((handler) => [handler.definition.identifier, handler]));
 }

@@ -47,7 +47,10 @@ export function taskProcessorHealthCheck(options: Pick<HealthOptions, "databases
   return inFlight;
 }
 
-async function roundTrip({ databases, sleepIntervalMs }: Pick<HealthOptions, "databases" | "sleepIntervalMs">): Promise<void> {
+async function roundTrip({
+  databases,
+  sleepIntervalMs,
+}: Pick<HealthOptions, "databases" | "sleepIntervalMs">): Promise<void> {
   const database = databases.at(-1)!;
   const id = randomUUID();
   const enqueued = await createTaskClient({ database }).enqueue(canary, { id });
@@ -89,7 +92,8 @@ const checksOf = ({ databases, taskProcessorCheck, sleepIntervalMs }: HealthOpti
     critical: true,
     failure: "unavailable: There are migrations to apply",
     async run() {
-      for (const database of databases) if ((await pendingMigrations(database)).length > 0) throw new Error("There are migrations to apply.");
+      for (const database of databases)
+        if ((await pendingMigrations(database)).length > 0) throw new Error("There are migrations to apply.");
     },
   },
   ...(taskProcessorCheck
@@ -127,12 +131,24 @@ export const healthRoutes = (options: HealthOptions): Record<string, Route> => (
   "/health/readiness": (request) => render(request, () => readHealth(options)),
 });
 
-async function render(request: HttpRequest, read: () => Promise<{ status: number; checks: Record<string, string> }>): Promise<HttpAnswer> {
+async function render(
+  request: HttpRequest,
+  read: () => Promise<{ status: number; checks: Record<string, string> }>,
+): Promise<HttpAnswer> {
   const format = request.query.format === "json" ? "json" : accepted(request.headers.accept);
-  if (format === undefined) return { status: 406, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" }, body: "Not Acceptable: Supported content types: text/html, application/json" };
+  if (format === undefined)
+    return {
+      status: 406,
+      headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" },
+      body: "Not Acceptable: Supported content types: text/html, application/json",
+    };
   const { status, checks } = await read();
   if (format === "json") return json(status, checks);
-  return { status, headers: { "content-type": "text/html; charset=utf-8", "cache-control": "no-store" }, body: page(status, checks) };
+  return {
+    status,
+    headers: { "content-type": "text/html; charset=utf-8", "cache-control": "no-store" },
+    body: page(status, checks),
+  };
 }
 
 function accepted(accept = "*/*"): "html" | "json" | undefined {

@@ -29,7 +29,8 @@ export const json = (status: number, value: unknown): HttpAnswer => ({
 });
 
 /** An error as a client sees it: a code and a message, never a stack. */
-export const refusal = (status: number, code: string, message: string): HttpAnswer => json(status, { error: { code, message } });
+export const refusal = (status: number, code: string, message: string): HttpAnswer =>
+  json(status, { error: { code, message } });
 
 export async function answer(routes: Routes, request: HttpRequest, log: Log): Promise<HttpAnswer> {
   const path = request.path.length > 1 ? request.path.replace(/\/$/, "") : request.path;
@@ -51,4 +52,6 @@ export async function answer(routes: Routes, request: HttpRequest, log: Log): Pr
 
 /** What may be said to a stranger: not where the database is. */
 const messageFor = (error: StintError): string =>
-  error.code === "schema_missing" ? "The database lacks Stint's schema: run `stint migrate`." : "The database cannot serve this request now.";
+  error.code === "schema_missing"
+    ? "The database lacks Stint's schema: run `stint migrate`."
+    : "The database cannot serve this request now.";

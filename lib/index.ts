@@ -1,10 +1,17 @@
 /** What a producer needs. The processor's side is `stint/processor`. */
 export type { Backoff } from "./backoff.ts";
-export { type Config, readConfig, type RunMethod } from "./config.ts";
+export { type Config, type RunMethod, readConfig } from "./config.ts";
 export { type ConnectOptions, connectDatabase, type DatabaseTarget } from "./database/connect.ts";
 export { DatabaseError } from "./database/failure.ts";
 export type { Database, ProducerTransaction } from "./database/port.ts";
-export { createTaskClient, type EnqueueAnswer, type EnqueueManyAnswer, type EnqueueOptions, type TaskClient, type TaskClientOptions } from "./enqueue.ts";
+export {
+  createTaskClient,
+  type EnqueueAnswer,
+  type EnqueueManyAnswer,
+  type EnqueueOptions,
+  type TaskClient,
+  type TaskClientOptions,
+} from "./enqueue.ts";
 export { type ErrorCode, StintError, TaskBackoffError, TaskCancelError } from "./errors.ts";
 export { taskProcessorHealthCheck } from "./health.ts";
 export { createLog, type Log } from "./log.ts";
@@ -12,4 +19,12 @@ export { createOperator, type Operator, type ReplayFilter } from "./operate.ts";
 export { defineRecurringTask, type Missed, type RecurringDefinition, type RecurringOptions } from "./recurring.ts";
 export { connectAll } from "./runtime.ts";
 export { type MigrationReport, migrate } from "./sql/migrate.ts";
-export { defineTask, PRIORITIES, type Priority, type TaskContext, type TaskDefinition, type TaskHandler, type TaskOptions } from "./task.ts";
+export {
+  defineTask,
+  PRIORITIES,
+  type Priority,
+  type TaskContext,
+  type TaskDefinition,
+  type TaskHandler,
+  type TaskOptions,
+} from "./task.ts";

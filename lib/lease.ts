@@ -91,7 +91,10 @@ export interface Answer {
   readonly firstOfLease: boolean;
 }
 
-type Header = Omit<Answer, "tasks" | "firstOfLease"> & { status: "ok" | "gone" | "old" | "seat_taken" | "unknown_release"; ended?: boolean };
+type Header = Omit<Answer, "tasks" | "firstOfLease"> & {
+  status: "ok" | "gone" | "old" | "seat_taken" | "unknown_release";
+  ended?: boolean;
+};
 
 /** The answer's size in bytes of payload: JSON in JSON may double, and 1 MiB is the Data API's limit. */
 const ANSWER_BYTES = 480_000;
@@ -154,7 +157,8 @@ export class Lease {
     const text = JSON.stringify(this.#encode(request));
     for (let failures = 0; ; ) {
       if (!this.holds()) throw new LeaseOver("lost");
-      if (this.#confirmed === undefined && (signal?.aborted || elapsedMs(sentFirst) > FIRST_ANSWER_MS)) throw new LeaseOver("lost");
+      if (this.#confirmed === undefined && (signal?.aborted || elapsedMs(sentFirst) > FIRST_ANSWER_MS))
+        throw new LeaseOver("lost");
       const sent = now();
       try {
         const header = await this.#call(text);
@@ -168,7 +172,10 @@ export class Lease {
           throw error;
         }
         failures += 1;
-        const waitMs = error.retry === "now" && failures < 4 ? 5 * Math.random() : Math.min(LONGEST_PAUSE_MS, 25 * 2 ** failures) * (0.5 + Math.random() / 2);
+        const waitMs =
+          error.retry === "now" && failures < 4
+            ? 5 * Math.random()
+            : Math.min(LONGEST_PAUSE_MS, 25 * 2 ** failures) * (0.5 + Math.random() / 2);
         await pause(Math.min(waitMs, this.#options.graceMs / 16), this.#lost.signal);
         if (this.#confirmed === undefined && elapsedMs(sentFirst) > FIRST_ANSWER_MS) throw error;
       }
@@ -185,14 +192,20 @@ export class Lease {
     this.requests += 1;
     // A lost lease ends the waiting; the abandoned call is fenced by the database.
     const rows = await untilAborted(
-      database.query(exchange, { request: text }, this.#confirmed === undefined ? {} : { timeoutMs: Math.max(1000, graceMs / 4) }),
+      database.query(
+        exchange,
+        { request: text },
+        this.#confirmed === undefined ? {} : { timeoutMs: Math.max(1000, graceMs / 4) },
+      ),
       this.#lost.signal,
     );
     const header = JSON.parse(rows[0]!.answer) as Header;
     if (header.status === "unknown_release") {
       const { registry } = this.#options;
       this.requests += 1;
-      await database.query(registerRelease, { request: JSON.stringify({ release: registry.release, tasks: registrationOf(registry) }) });
+      await database.query(registerRelease, {
+        request: JSON.stringify({ release: registry.release, tasks: registrationOf(registry) }),
+      });
       return "again";
     }
     return { header, tasks: rows.slice(1).map((row) => decodeTask(row.answer)) };
@@ -244,8 +257,32 @@ export class Lease {
 }
 
 function decodeTask(text: string): ClaimedTask {
-  const [id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, traceParent, payload] = JSON.parse(text);
-  return { id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, traceParent, payload };
+  const [
+    id,
+    identifier,
+    attempt,
+    used,
+    maxAttempts,
+    priority,
+    scheduledFor,
+    suspect,
+    occurrence,
+    traceParent,
+    payload,
+  ] = JSON.parse(text);
+  return {
+    id,
+    identifier,
+    attempt,
+    used,
+    maxAttempts,
+    priority,
+    scheduledFor,
+    suspect,
+    occurrence,
+    traceParent,
+    payload,
+  };
 }
 
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -21,11 +21,16 @@ export function refuseReading(request: HttpRequest, config: MonitoringConfig): H
   const tokens = [...config.readTokens, ...config.adminTokens];
   if (config.public) return undefined;
   if (tokens.length === 0) {
-    return request.loopback ? undefined : refusal(503, "monitoring_token_missing", "Set MONITORING_TOKEN, or MONITORING_PUBLIC=true, to read this.");
+    return request.loopback
+      ? undefined
+      : refusal(503, "monitoring_token_missing", "Set MONITORING_TOKEN, or MONITORING_PUBLIC=true, to read this.");
   }
   if (matching(tokens, presented(request.headers.authorization)) !== undefined) return undefined;
   const refused = refusal(401, "unauthorized", "A monitoring token is needed.");
-  return { ...refused, headers: { ...refused.headers, "www-authenticate": 'Bearer, Basic realm="Stint", charset="UTF-8"' } };
+  return {
+    ...refused,
+    headers: { ...refused.headers, "www-authenticate": 'Bearer, Basic realm="Stint", charset="UTF-8"' },
+  };
 }
 
 function presented(authorization: string | undefined): string | undefined {

@@ -35,7 +35,8 @@ export interface Operator {
 /** Every call @throws StintError option_invalid | database_* */
 export function createOperator(database: Database): Operator {
   const checked = (identifier: string): { identifier: string } => {
-    if (typeof identifier !== "string" || !isStorable(identifier, 200)) throw new StintError("option_invalid", "identifier is 1 to 200 bytes of UTF-8 without NUL.");
+    if (typeof identifier !== "string" || !isStorable(identifier, 200))
+      throw new StintError("option_invalid", "identifier is 1 to 200 bytes of UTF-8 without NUL.");
     return { identifier };
   };
   return {
@@ -43,20 +44,29 @@ export function createOperator(database: Database): Operator {
     resume: async (identifier) => (await database.query(resumeIdentifier, checked(identifier)))[0]?.changed === true,
     cancel: async (id) => (await database.query(cancelTask, { id: checkedId(id) }))[0]!.outcome,
     replay: async ({ ids, identifier, failedSince, limit = 10_000 }) => {
-      if (!Number.isInteger(limit) || limit < 1 || limit > 10_000) throw new StintError("option_invalid", "limit is a whole number from 1 to 10,000.");
-      const filter = { ...(ids && { ids: ids.map(checkedId) }), ...(identifier !== undefined && checked(identifier)), ...(failedSince && { failedSince: failedSince.toISOString() }), limit };
+      if (!Number.isInteger(limit) || limit < 1 || limit > 10_000)
+        throw new StintError("option_invalid", "limit is a whole number from 1 to 10,000.");
+      const filter = {
+        ...(ids && { ids: ids.map(checkedId) }),
+        ...(identifier !== undefined && checked(identifier)),
+        ...(failedSince && { failedSince: failedSince.toISOString() }),
+        limit,
+      };
       return (await database.query(replayFailed, { filter: JSON.stringify(filter) }))[0]!.replayed;
     },
     recurring: {
       list: () => database.query(listRecurring, {}),
       run: async (identifier) => (await database.query(runRecurring, checked(identifier))).length > 0,
-      enable: async (identifier) => (await database.query(enableRecurring, { ...checked(identifier), enabled: true })).length > 0,
-      disable: async (identifier) => (await database.query(enableRecurring, { ...checked(identifier), enabled: false })).length > 0,
+      enable: async (identifier) =>
+        (await database.query(enableRecurring, { ...checked(identifier), enabled: true })).length > 0,
+      disable: async (identifier) =>
+        (await database.query(enableRecurring, { ...checked(identifier), enabled: false })).length > 0,
     },
   };
 }
 
 function checkedId(id: string): string {
-  if (!/^[1-9]\d{0,18}$/.test(id)) throw new StintError("option_invalid", `A task's id is a whole number as text, not ${JSON.stringify(id)}.`);
+  if (!/^[1-9]\d{0,18}$/.test(id))
+    throw new StintError("option_invalid", `A task's id is a whole number as text, not ${JSON.stringify(id)}.`);
   return id;
 }

@@ -16,7 +16,8 @@ export function encodePayload(identifier: string, schema: PayloadSchema, payload
   const text = toJson(identifier, payload);
   if (Buffer.byteLength(text) > PAYLOAD_BYTES) throw tooLarge(identifier, Buffer.byteLength(text));
   const problem = check(schema, JSON.parse(text));
-  if (problem !== undefined) throw new StintError("payload_invalid", `${identifier}: the payload does not fit its schema. ${problem}`);
+  if (problem !== undefined)
+    throw new StintError("payload_invalid", `${identifier}: the payload does not fit its schema. ${problem}`);
   return text;
 }
 

@@ -34,11 +34,18 @@ export function createProcessorHandler(options: ProcessorOptions) {
   const log = options.log ?? createLog();
   return middy(async (event: unknown, context: Context): Promise<InvocationReport> => {
     const parsed = z.safeParse(processorEvent, event);
-    if (!parsed.success) throw new StintError("event_invalid", 'The event is { "slot": 0 } with "resident": true or false, and a slot from 0.');
+    if (!parsed.success)
+      throw new StintError(
+        "event_invalid",
+        'The event is { "slot": 0 } with "resident": true or false, and a slot from 0.',
+      );
     const { config, databases } = await runtime();
     const { slot, resident } = parsed.data;
     if (slot >= config.numThreads) {
-      throw new StintError("slot_invalid", `Slot ${slot} is out of range: 0 to ${config.numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${config.numThreads}.`);
+      throw new StintError(
+        "slot_invalid",
+        `Slot ${slot} is out of range: 0 to ${config.numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${config.numThreads}.`,
+      );
     }
     return await runInvocation({
       databases,
@@ -56,12 +63,19 @@ export function createProcessorHandler(options: ProcessorOptions) {
 /** GET /health, /health/liveness, /health/readiness. */
 export const createHealthHandler = (options: { log?: Log } = {}) =>
   httpHandler("/health", options.log, ({ config, databases }, log) =>
-    healthRoutes({ databases, taskProcessorCheck: config.healthCheckEnabled, sleepIntervalMs: config.sleepIntervalMs, log }),
+    healthRoutes({
+      databases,
+      taskProcessorCheck: config.healthCheckEnabled,
+      sleepIntervalMs: config.sleepIntervalMs,
+      log,
+    }),
   );
 
 /** GET /processor/monitoring. */
 export const createMonitoringHandler = (options: { log?: Log } = {}) =>
-  httpHandler("/processor/monitoring", options.log, ({ config, databases }) => ({ "/processor/monitoring": monitoringRoute(databases, config.monitoring) }));
+  httpHandler("/processor/monitoring", options.log, ({ config, databases }) => ({
+    "/processor/monitoring": monitoringRoute(databases, config.monitoring),
+  }));
 
 /** Applies the migrations of this release; for deploy time. */
 export function createMigrateHandler() {
@@ -85,7 +99,9 @@ function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: R
       method: http?.method ?? "GET",
       path: http === undefined ? path : (event?.rawPath ?? path),
       query: http === undefined ? { format: "json" } : (event?.queryStringParameters ?? {}),
-      headers: Object.fromEntries(Object.entries(event?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value])),
+      headers: Object.fromEntries(
+        Object.entries(event?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]),
+      ),
       loopback: http === undefined,
     };
     // The configuration is not the caller's business: it stands in the log.
@@ -95,7 +111,13 @@ function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: R
     });
     const routes: Routes =
       made === undefined
-        ? { [request.path]: async () => ({ status: 503, headers: { "content-type": "application/json" }, body: '{"error":{"code":"config_invalid","message":"The configuration is not usable; the log says why."}}' }) }
+        ? {
+            [request.path]: async () => ({
+              status: 503,
+              headers: { "content-type": "application/json" },
+              body: '{"error":{"code":"config_invalid","message":"The configuration is not usable; the log says why."}}',
+            }),
+          }
         : routesOf(made, log);
     const answered = await answer(routes, request, log);
     if (http === undefined) return JSON.parse(answered.body);

@@ -16,7 +16,9 @@ export async function planSchedules(database: Database, registry: Registry, answ
     .filter((one) => stored[one.task.identifier] !== one.schedule)
     .flatMap((one) => {
       const nextAt = one.next(new Date());
-      return nextAt === null ? [] : [{ identifier: one.task.identifier, schedule: one.schedule, nextAt: nextAt.toISOString() }];
+      return nextAt === null
+        ? []
+        : [{ identifier: one.task.identifier, schedule: one.schedule, nextAt: nextAt.toISOString() }];
     });
   if (schedules.length === 0) return 0;
   const [row] = await database.query(planRecurring, { request: JSON.stringify({ schedules }) });
@@ -45,7 +47,11 @@ export async function fireDue(database: Database, registry: Registry, answer: An
 }
 
 /** Which due times get a task, from the stored one to now, and the first one after now. */
-export function occurrencesUntil(recurring: RecurringDefinition, from: Date, now: Date): { occurrences: Date[]; next: Date | null } {
+export function occurrencesUntil(
+  recurring: RecurringDefinition,
+  from: Date,
+  now: Date,
+): { occurrences: Date[]; next: Date | null } {
   const due = [from];
   let next = recurring.next(from);
   // Beyond the most that could be kept, only the grid's next point matters.

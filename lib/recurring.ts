@@ -60,15 +60,23 @@ export function defineRecurringTask<S extends PayloadSchema>(options: RecurringO
     schedule: JSON.stringify(every !== undefined ? { every, firstRunTime } : { cron, timeZone: timeZone ?? "UTC" }),
     missed,
     next,
-    handle: (run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler => ({ ...recurring.task.handle(run), recurring }),
+    handle: (run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler => ({
+      ...recurring.task.handle(run),
+      recurring,
+    }),
   });
   return recurring;
 }
 
-function interval(every: string, firstRunTime: string | undefined, refuse: (message: string) => never): (after: Date) => Date {
-  const match = /^(\d{1,6})([smhd])$/.exec(every);
+function interval(
+  every: string,
+  firstRunTime: string | undefined,
+  refuse: (message: string) => never,
+): (after: Date) => Date {
+  const match = /^(\d{1,9})([smhd])$/.exec(every);
   const everyMs = match === null ? 0 : Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
-  if (everyMs < 1000 || everyMs > 366 * UNIT_MS.d) refuse(`every is a whole number and a unit (s, m, h, d), from 1s to 366d, not ${JSON.stringify(every)}.`);
+  if (everyMs < 1000 || everyMs > 366 * UNIT_MS.d)
+    refuse(`every is a whole number and a unit (s, m, h, d), from 1s to 366d, not ${JSON.stringify(every)}.`);
   const time = /^([01]\d|2[0-3]):([0-5]\d)$/.exec(firstRunTime ?? "00:00");
   if (time === null) refuse(`firstRunTime is HH:MM, not ${JSON.stringify(firstRunTime)}.`);
   const startMs = Number(time![1]) * UNIT_MS.h + Number(time![2]) * UNIT_MS.m;

@@ -38,13 +38,23 @@ export function createRegistry(handlers: readonly TaskHandler[], invocationMs: n
 }
 
 /** The tasks of a release as the database stores them. */
-export const registrationOf = (registry: Registry): { identifier: string; timeoutMs: number; maxAttempts: number; concurrency: number | null }[] =>
+export const registrationOf = (
+  registry: Registry,
+): { identifier: string; timeoutMs: number; maxAttempts: number; concurrency: number | null }[] =>
   definitionsOf(registry.handlers);
 
 const definitionsOf = (handlers: ReadonlyMap<string, TaskHandler>) =>
   [...handlers.values()]
-    .map(({ definition: { identifier, timeoutMs, maxAttempts, concurrency = null } }) => ({ identifier, timeoutMs, maxAttempts, concurrency }))
+    .map(({ definition: { identifier, timeoutMs, maxAttempts, concurrency = null } }) => ({
+      identifier,
+      timeoutMs,
+      maxAttempts,
+      concurrency,
+    }))
     .sort((a, b) => (a.identifier < b.identifier ? -1 : 1));
 
 const releaseOf = (handlers: ReadonlyMap<string, TaskHandler>): string =>
-  createHash("sha256").update(JSON.stringify(definitionsOf(handlers))).digest("hex").slice(0, 16);
+  createHash("sha256")
+    .update(JSON.stringify(definitionsOf(handlers)))
+    .digest("hex")
+    .slice(0, 16);

@@ -17,7 +17,13 @@ export async function connectAll(config: Config, options: { maxConnections?: num
   }
   const { schema, dataApiEndpoint } = config;
   return await Promise.all(
-    config.databases.map(({ target }) => connectDatabase(target, { schema, ...options, ...(dataApiEndpoint !== undefined && { endpoint: dataApiEndpoint }) })),
+    config.databases.map(({ target }) =>
+      connectDatabase(target, {
+        schema,
+        ...options,
+        ...(dataApiEndpoint !== undefined && { endpoint: dataApiEndpoint }),
+      }),
+    ),
   );
 }
 

@@ -71,7 +71,16 @@ export const DEFAULT_MAX_ATTEMPTS = 3;
 
 /** @throws StintError definition_invalid, naming the option and what is allowed */
 export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): TaskDefinition<S> {
-  const { identifier, payload, priority = "NORMAL", timeoutMs = DEFAULT_TIMEOUT_MS, maxAttempts = DEFAULT_MAX_ATTEMPTS, queueSize, concurrency, backoff } = options;
+  const {
+    identifier,
+    payload,
+    priority = "NORMAL",
+    timeoutMs = DEFAULT_TIMEOUT_MS,
+    maxAttempts = DEFAULT_MAX_ATTEMPTS,
+    queueSize,
+    concurrency,
+    backoff,
+  } = options;
   checkIdentifier(identifier);
   const check = (name: string, fits: boolean, allowed: string): void => {
     if (!fits) throw new StintError("definition_invalid", `${identifier}: ${name} is ${allowed}.`);
@@ -80,8 +89,16 @@ export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): Ta
   check("priority", Object.hasOwn(PRIORITIES, priority), Object.keys(PRIORITIES).join(", "));
   check("timeoutMs", isWhole(timeoutMs, 1, 86_400_000), "a whole number of milliseconds from 1 to 86,400,000");
   check("maxAttempts", isWhole(maxAttempts, 1, 1000), "a whole number from 1 to 1000");
-  check("queueSize", queueSize === undefined || isWhole(queueSize, 1, 1_000_000_000), "a whole number from 1 to 1,000,000,000");
-  check("concurrency", concurrency === undefined || isWhole(concurrency, 1, 1_000_000), "a whole number from 1 to 1,000,000");
+  check(
+    "queueSize",
+    queueSize === undefined || isWhole(queueSize, 1, 1_000_000_000),
+    "a whole number from 1 to 1,000,000,000",
+  );
+  check(
+    "concurrency",
+    concurrency === undefined || isWhole(concurrency, 1, 1_000_000),
+    "a whole number from 1 to 1,000,000",
+  );
   checkBackoff(identifier, backoff);
   const definition: TaskDefinition<S> = Object.freeze({
     identifier,
@@ -105,7 +122,10 @@ export const isWhole = (value: unknown, from: number, to: number): value is numb
 
 function checkIdentifier(identifier: unknown): void {
   if (typeof identifier !== "string" || !isStorable(identifier, 200)) {
-    throw new StintError("definition_invalid", `identifier is 1 to 200 bytes of UTF-8 without NUL, not ${JSON.stringify(identifier)}.`);
+    throw new StintError(
+      "definition_invalid",
+      `identifier is 1 to 200 bytes of UTF-8 without NUL, not ${JSON.stringify(identifier)}.`,
+    );
   }
 }
 

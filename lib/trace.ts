@@ -1,5 +1,14 @@
 /** W3C trace context through @opentelemetry/api only: without an SDK it costs nothing and changes nothing. */
-import { context, isSpanContextValid, propagation, ROOT_CONTEXT, type SpanContext, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
+import {
+  context,
+  isSpanContextValid,
+  propagation,
+  ROOT_CONTEXT,
+  type SpanContext,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from "@opentelemetry/api";
 import type { ClaimedTask } from "./lease.ts";
 
 /** The active span as a traceparent, to be stored with a task; null without one. */
@@ -15,7 +24,11 @@ export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T>
   const from = spanOf(task.traceParent);
   return trace.getTracer("stint").startActiveSpan(
     `${task.identifier} process`,
-    { kind: SpanKind.CONSUMER, links: from === undefined ? [] : [{ context: from }], attributes: { "messaging.message.id": task.id, "stint.task.attempt": task.attempt } },
+    {
+      kind: SpanKind.CONSUMER,
+      links: from === undefined ? [] : [{ context: from }],
+      attributes: { "messaging.message.id": task.id, "stint.task.attempt": task.attempt },
+    },
     async (span) => {
       try {
         return await work();

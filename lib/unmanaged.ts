@@ -30,10 +30,18 @@ const COMMIT_POLL_MS = 100;
 const COMMIT_WAIT_MS = 86_400_000;
 
 /** @throws StintError handler_missing; under SYNCHRONOUSLY whatever the handler throws */
-export async function runUnmanaged({ database, runMethod, tasks, handlers, transaction, onFailure }: UnmanagedRun): Promise<"ran" | "started"> {
+export async function runUnmanaged({
+  database,
+  runMethod,
+  tasks,
+  handlers,
+  transaction,
+  onFailure,
+}: UnmanagedRun): Promise<"ran" | "started"> {
   const runs = tasks.map((task) => {
     const handler = handlers.get(task.definition.identifier);
-    if (handler === undefined) throw new StintError("handler_missing", `${task.definition.identifier}: \`handlers\` has no handler for it.`);
+    if (handler === undefined)
+      throw new StintError("handler_missing", `${task.definition.identifier}: \`handlers\` has no handler for it.`);
     return () => runOnce(handler, task);
   });
   if (runMethod === "SYNCHRONOUSLY") {
@@ -47,7 +55,8 @@ export async function runUnmanaged({ database, runMethod, tasks, handlers, trans
       runs.map((run, place) =>
         run().catch((error: unknown) => {
           const identifier = tasks[place]!.definition.identifier;
-          if (onFailure === undefined) createLog().error("an unmanaged task failed", { identifier, error: String(error) });
+          if (onFailure === undefined)
+            createLog().error("an unmanaged task failed", { identifier, error: String(error) });
           return onFailure?.({ identifier, error });
         }),
       ),
@@ -64,7 +73,11 @@ async function commitOf(database: Database, producer: ProducerTransaction): Prom
   const [row] = await database.adopt(producer).query(readTransactionId, {});
   const id = row!.id;
   return async () => {
-    for (const startedAt = performance.now(); performance.now() - startedAt < COMMIT_WAIT_MS; await pause(COMMIT_POLL_MS)) {
+    for (
+      const startedAt = performance.now();
+      performance.now() - startedAt < COMMIT_WAIT_MS;
+      await pause(COMMIT_POLL_MS)
+    ) {
       const [now] = await database.query(readTransactionStatus, { id });
       if (now?.status === "committed") return true;
       if (now?.status !== "in progress") return false;
@@ -78,9 +91,20 @@ async function runOnce(handler: TaskHandler, { definition, text }: UnmanagedTask
   if ("problem" in decoded) throw new StintError("payload_invalid", `${definition.identifier}: ${decoded.problem}`);
   const signal = AbortSignal.timeout(definition.timeoutMs);
   const log = createLog().with({ identifier: definition.identifier });
-  const context = { signal, attempt: 1, taskId: "", deadline: new Date(Date.now() + definition.timeoutMs), log, progress: () => {} };
+  const context = {
+    signal,
+    attempt: 1,
+    taskId: "",
+    deadline: new Date(Date.now() + definition.timeoutMs),
+    log,
+    progress: () => {},
+  };
   const timedOut = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(new StintError("aborted", `The task timed out after ${definition.timeoutMs} ms.`)), { once: true });
+    signal.addEventListener(
+      "abort",
+      () => reject(new StintError("aborted", `The task timed out after ${definition.timeoutMs} ms.`)),
+      { once: true },
+    );
   });
   await Promise.race([Promise.resolve().then(() => handler.run(decoded.payload as never, context)), timedOut]);
 }

@@ -2,10 +2,10 @@
 import { randomUUID } from "node:crypto";
 import type { Database } from "./database/port.ts";
 import { Drain } from "./drain.ts";
+import type { ClaimedTask } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { Places } from "./places.ts";
 import { drainReserveMs, type Registry } from "./registry.ts";
-import type { ClaimedTask } from "./lease.ts";
 
 export interface InvocationOptions {
   /** Drained in this order. */
@@ -35,7 +35,11 @@ export interface WorkerSettings {
 }
 
 /** Hears of each failed run; `final` when the task will not be tried again. What it throws is logged. */
-export type OnFailure = (failure: { readonly task: ClaimedTask; readonly error: unknown; readonly final: boolean }) => unknown;
+export type OnFailure = (failure: {
+  readonly task: ClaimedTask;
+  readonly error: unknown;
+  readonly final: boolean;
+}) => unknown;
 
 export interface InvocationReport {
   readonly slot: number;
@@ -62,7 +66,18 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
   const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
   const invocationId = randomUUID();
   const log = options.log.with({ slot: options.slot, invocation: invocationId });
-  const drains = options.databases.map((database) => new Drain({ ...options, database, recurring: database === options.databases.at(-1), places, invocationId, reserveMs, log }));
+  const drains = options.databases.map(
+    (database) =>
+      new Drain({
+        ...options,
+        database,
+        recurring: database === options.databases.at(-1),
+        places,
+        invocationId,
+        reserveMs,
+        log,
+      }),
+  );
   const ends = await Promise.allSettled(drains.map((drain) => drain.run()));
   const refused = ends.find((end) => end.status === "rejected");
   if (refused !== undefined) throw refused.reason;

@@ -3,7 +3,7 @@ import * as z from "zod/mini";
 import { createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
 import { PAYLOAD_BYTES } from "../lib/payload.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
-import { Speaker, register } from "./support/exchange.ts";
+import { register, Speaker } from "./support/exchange.ts";
 
 const payload = z.object({ text: z.string() });
 const note = defineTask({ identifier: "note", payload });
@@ -39,7 +39,9 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
   });
 
   test("the database has the same limit as the client", async () => {
-    await expect(db.sql("SELECT enqueue_task('note', jsonb_build_object('text', repeat('x', 49152)))")).rejects.toMatchObject({ constraint: "payload_is_small" });
+    await expect(
+      db.sql("SELECT enqueue_task('note', jsonb_build_object('text', repeat('x', 49152)))"),
+    ).rejects.toMatchObject({ constraint: "payload_is_small" });
     const list = defineTask({ identifier: "list", payload: z.array(z.number()) });
     // Fits as compact JSON, not as Postgres writes it.
     await expect(tasks.enqueue(list, Array(17_000).fill(1))).rejects.toMatchObject({ code: "payload_too_large" });
@@ -76,7 +78,9 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     const answer = await createTaskClient({ database: counting }).enqueueMany(note, payloads);
     expect(answer.status === "enqueued" && answer.ids.length).toBe(10_000);
     expect(requests).toBeLessThanOrEqual(4);
-    expect((await db.sql("SELECT payload->>'text' AS text FROM task ORDER BY id LIMIT 1 OFFSET 9999"))[0]).toEqual(payloads[9999]);
+    expect((await db.sql("SELECT payload->>'text' AS text FROM task ORDER BY id LIMIT 1 OFFSET 9999"))[0]).toEqual(
+      payloads[9999],
+    );
   });
 
   test("queueSize admits exactly so many, however many producers come at once", async () => {
@@ -88,11 +92,17 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
   });
 
   test("a key is taken once until its task starts; replace puts the new payload in its place", async () => {
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => tasks.enqueue(note, { text: `${n}` }, { key: "k" })));
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => tasks.enqueue(note, { text: `${n}` }, { key: "k" })),
+    );
     expect(answers.filter(({ status }) => status === "enqueued")).toHaveLength(1);
     expect(await stored()).toBe(1);
-    expect(await tasks.enqueue(note, { text: "new" }, { key: "k", onDuplicate: "replace", priority: "LOW" })).toMatchObject({ status: "duplicate" });
-    expect(await db.sql("SELECT payload->>'text' AS text, priority FROM task")).toEqual([{ text: "new", priority: 75 }]);
+    expect(
+      await tasks.enqueue(note, { text: "new" }, { key: "k", onDuplicate: "replace", priority: "LOW" }),
+    ).toMatchObject({ status: "duplicate" });
+    expect(await db.sql("SELECT payload->>'text' AS text, priority FROM task")).toEqual([
+      { text: "new", priority: 75 },
+    ]);
     await register(db, "r1", { note: {} });
     const [running] = (await new Speaker(db).say()).tasks;
     const twin = await tasks.enqueue(note, { text: "while it runs" }, { key: "k" });
@@ -106,7 +116,16 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
       ...db.database,
       query: (async (...given: Parameters<typeof db.database.query>) => {
         const rows = await db.database.query(...given);
-        if (lost++ < 2) throw Object.assign(new (await import("../lib/index.ts")).DatabaseError("database_outcome_unknown", "lost", "unknown", undefined, undefined));
+        if (lost++ < 2)
+          throw Object.assign(
+            new (await import("../lib/index.ts")).DatabaseError(
+              "database_outcome_unknown",
+              "lost",
+              "unknown",
+              undefined,
+              undefined,
+            ),
+          );
         return rows;
       }) as typeof db.database.query,
     };
@@ -117,8 +136,12 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
   });
 
   test("plain SQL enqueues too", async () => {
-    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([{ status: "enqueued", id: "1" }]);
-    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([{ status: "duplicate", id: "1" }]);
+    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([
+      { status: "enqueued", id: "1" },
+    ]);
+    expect(await db.sql(`SELECT status, id FROM enqueue_task('note', '{"text": "sql"}', key => 'k')`)).toEqual([
+      { status: "duplicate", id: "1" },
+    ]);
   });
 
   test.each([
@@ -128,7 +151,10 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     ["onDuplicate", { onDuplicate: "drop", key: "k" }],
     ["onDuplicate", { onDuplicate: "keep" }],
   ])("a bad %s is refused by name", async (name, options) => {
-    await expect(tasks.enqueue(note, { text: "" }, options as never)).rejects.toMatchObject({ code: "option_invalid", message: expect.stringContaining(name) });
+    await expect(tasks.enqueue(note, { text: "" }, options as never)).rejects.toMatchObject({
+      code: "option_invalid",
+      message: expect.stringContaining(name),
+    });
   });
 
   describe("the unmanaged methods", () => {
@@ -144,7 +170,9 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     beforeEach(() => void ran.splice(0));
 
     test("need handlers at start", () => {
-      expect(() => createTaskClient({ database: db.database, runMethod: "SYNCHRONOUSLY" })).toThrow(expect.objectContaining({ code: "handlers_missing", message: expect.stringContaining("TASK_PROCESSOR") }));
+      expect(() => createTaskClient({ database: db.database, runMethod: "SYNCHRONOUSLY" })).toThrow(
+        expect.objectContaining({ code: "handlers_missing", message: expect.stringContaining("TASK_PROCESSOR") }),
+      );
     });
 
     test("SYNCHRONOUSLY runs inline and raises the handler's error", async () => {
@@ -152,16 +180,26 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
       expect(await inline.enqueue(note, { text: "inline" })).toEqual({ status: "ran" });
       expect(ran).toEqual(["inline"]);
       await expect(inline.enqueue(note, { text: "bad" })).rejects.toThrow("bad");
-      await expect(inline.enqueue(note, { text: "later" }, { delayUntil: new Date("2999-01-01") })).rejects.toMatchObject({ code: "delay_unsupported" });
+      await expect(
+        inline.enqueue(note, { text: "later" }, { delayUntil: new Date("2999-01-01") }),
+      ).rejects.toMatchObject({ code: "delay_unsupported" });
       await expect(inline.enqueue(few, { text: "x" })).rejects.toMatchObject({ code: "handler_missing" });
       expect(await stored()).toBe(0);
     });
 
     test("SEPARATE_THREAD answers at once and tells the hook of failures", async () => {
       const failed = Promise.withResolvers<unknown>();
-      const apart = createTaskClient({ database: db.database, runMethod: "SEPARATE_THREAD", handlers, onFailure: failed.resolve });
+      const apart = createTaskClient({
+        database: db.database,
+        runMethod: "SEPARATE_THREAD",
+        handlers,
+        onFailure: failed.resolve,
+      });
       expect(await apart.enqueue(note, { text: "bad" })).toEqual({ status: "started" });
-      expect(await failed.promise).toMatchObject({ identifier: "note", error: expect.objectContaining({ message: "bad" }) });
+      expect(await failed.promise).toMatchObject({
+        identifier: "note",
+        error: expect.objectContaining({ message: "bad" }),
+      });
     });
   });
 });
@@ -187,12 +225,16 @@ describe("enqueue within the producer's pg transaction", async () => {
   test("under another isolation level a queue size is refused", async () => {
     const client = await db.client();
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
-    await expect(tasks.enqueue(few, { text: "" }, { transaction: client })).rejects.toMatchObject({ code: "isolation_unsupported" });
+    await expect(tasks.enqueue(few, { text: "" }, { transaction: client })).rejects.toMatchObject({
+      code: "isolation_unsupported",
+    });
     await client.query("ROLLBACK");
   });
 
   test("a Data API transaction is not one of pg", async () => {
-    await expect(tasks.enqueue(note, { text: "" }, { transaction: { transactionId: "x" } })).rejects.toMatchObject({ code: "transaction_invalid" });
+    await expect(tasks.enqueue(note, { text: "" }, { transaction: { transactionId: "x" } })).rejects.toMatchObject({
+      code: "transaction_invalid",
+    });
   });
 
   test("SEPARATE_THREAD starts after the commit, and never after a rollback", async () => {
@@ -218,11 +260,20 @@ describe("enqueue within the producer's Data API transaction", async () => {
   const tasks = createTaskClient({ database: db.database });
 
   test("is stored with the commit and not with a rollback", async () => {
-    const { BeginTransactionCommand, CommitTransactionCommand, RDSDataClient, RollbackTransactionCommand } = await import("@aws-sdk/client-rds-data");
+    const { BeginTransactionCommand, CommitTransactionCommand, RDSDataClient, RollbackTransactionCommand } =
+      await import("@aws-sdk/client-rds-data");
     const { LOCAL } = await import("../infra/local/stack.ts");
     const client = new RDSDataClient({ endpoint: db.endpoint });
     const cluster = { resourceArn: LOCAL.resourceArn, secretArn: LOCAL.secretArn };
-    const begin = async () => (await client.send(new BeginTransactionCommand({ ...cluster, database: new URL(db.url.replace(/^\w+:/, "http:").replace(/\/\/[^/]*\//, "//h/")).pathname.slice(1) }))).transactionId!;
+    const begin = async () =>
+      (
+        await client.send(
+          new BeginTransactionCommand({
+            ...cluster,
+            database: new URL(db.url.replace(/^\w+:/, "http:").replace(/\/\/[^/]*\//, "//h/")).pathname.slice(1),
+          }),
+        )
+      ).transactionId!;
     const first = await begin();
     await tasks.enqueue(note, { text: "rolled back" }, { transaction: { transactionId: first } });
     await client.send(new RollbackTransactionCommand({ ...cluster, transactionId: first }));

@@ -97,11 +97,15 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect((await witness.say({ want: 0 })).rescued).toBe(0);
     await witness.becomeWitness();
     expect((await witness.say({ want: 0 })).rescued).toBe(3);
-    expect(await db.sql("SELECT result, task_outcome FROM task_run")).toEqual(Array(3).fill({ result: "FAILURE", task_outcome: null }));
+    expect(await db.sql("SELECT result, task_outcome FROM task_run")).toEqual(
+      Array(3).fill({ result: "FAILURE", task_outcome: null }),
+    );
     const late = await dead.say({ results: lost.tasks.map(success) });
     expect(late.status).toBe("gone");
     const claimed = await witness.say();
-    expect(claimed.tasks).toEqual([expect.objectContaining({ id: lost.tasks[0]!.id, attempt: 2, used: 1, suspect: true })]);
+    expect(claimed.tasks).toEqual([
+      expect.objectContaining({ id: lost.tasks[0]!.id, attempt: 2, used: 1, suspect: true }),
+    ]);
   });
 
   test("a suspect runs alone: nothing is claimed beside it, and nobody who holds anything claims it", async () => {
@@ -125,7 +129,9 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
 
   test("a suspect that starves makes whoever sees it claim nothing more until it has run", async () => {
     await enqueueRaw(db, "a", 1);
-    await db.sql("UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 minute', priority = 100");
+    await db.sql(
+      "UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 minute', priority = 100",
+    );
     await enqueueRaw(db, "a", 9, { priority: 0 });
     const me = new Speaker(db);
     const first = await me.say({ want: 3, alone: false });
@@ -151,7 +157,9 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(await lose(1)).toBe(2);
     expect(await db.sql("SELECT attempt - forgiven AS used FROM task")).toEqual([{ used: 0 }, { used: 0 }]);
     for (const slot of [2, 3, 4]) expect(await lose(slot)).toBe(1);
-    expect(await db.sql("SELECT attempt - forgiven AS used, outcome FROM failed_task")).toEqual([{ used: 3, outcome: "FAILED" }]);
+    expect(await db.sql("SELECT attempt - forgiven AS used, outcome FROM failed_task")).toEqual([
+      { used: 3, outcome: "FAILED" },
+    ]);
     expect(await db.sql("SELECT attempt - forgiven AS used FROM task")).toEqual([{ used: 0 }]);
   });
 
@@ -162,7 +170,10 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     const thief = new Speaker(db, { slot: 1 });
     await thief.say({ want: 0 });
     expect(await thief.say({ results: [success(tasks[0]!)] })).toMatchObject({ succeeded: 0, stale: 1 });
-    expect(await me.say({ results: [{ ...success(tasks[0]!), attempt: 2 }] })).toMatchObject({ succeeded: 0, stale: 1 });
+    expect(await me.say({ results: [{ ...success(tasks[0]!), attempt: 2 }] })).toMatchObject({
+      succeeded: 0,
+      stale: 1,
+    });
     expect(await me.say({ results: tasks.map(success) })).toMatchObject({ succeeded: 2, stale: 1 });
   });
 
@@ -173,7 +184,9 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     const second = await me.say({ results: [failure(first.tasks[0]!)] });
     expect(second.tasks.map((task) => [task.id, task.attempt])).toEqual([[id, 2]]);
     await me.say({ results: [failure(second.tasks[0]!)] });
-    expect(await db.sql("SELECT id, payload, outcome FROM failed_task")).toEqual([{ id, payload: { n: 0 }, outcome: "FAILED" }]);
+    expect(await db.sql("SELECT id, payload, outcome FROM failed_task")).toEqual([
+      { id, payload: { n: 0 }, outcome: "FAILED" },
+    ]);
     expect(await db.sql("SELECT attempt, result, task_outcome, error_details FROM task_run ORDER BY attempt")).toEqual([
       { attempt: 1, result: "FAILURE", task_outcome: null, error_details: "Error: no" },
       { attempt: 2, result: "FAILURE", task_outcome: "FAILED", error_details: "Error: no" },
@@ -186,7 +199,9 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     await me.say();
     await me.say({ ending: true });
     expect(await me.repeat({ ending: true })).toMatchObject({ status: "gone", ended: true });
-    expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual(Array(2).fill({ held_by: null, used: 0 }));
+    expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual(
+      Array(2).fill({ held_by: null, used: 0 }),
+    );
     expect(await db.sql("SELECT holder FROM slot")).toEqual([{ holder: null }]);
   });
 

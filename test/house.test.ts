@@ -4,20 +4,31 @@ import { describe, expect, test } from "vitest";
 
 const root = resolve(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(resolve(root, file), "utf8");
-const files = (pattern: string): string[] => globSync(pattern, { cwd: root }).filter((file) => !file.includes("node_modules"));
+const files = (pattern: string): string[] =>
+  globSync(pattern, { cwd: root }).filter((file) => !file.includes("node_modules"));
 
 /** What a file imports from this checkout, static or not. */
 const importsOf = (file: string): string[] =>
-  [...read(file).matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g)].map(([, path]) => relative(root, resolve(root, dirname(file), path!)));
+  [...read(file).matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g)].map(([, path]) =>
+    relative(root, resolve(root, dirname(file), path!)),
+  );
 
 describe("imports point one way", () => {
   test("lib imports nothing of functions or infra", () => {
-    const wrong = files("lib/**/*.ts").flatMap((file) => importsOf(file).filter((path) => !path.startsWith("lib/")).map((path) => `${file} -> ${path}`));
+    const wrong = files("lib/**/*.ts").flatMap((file) =>
+      importsOf(file)
+        .filter((path) => !path.startsWith("lib/"))
+        .map((path) => `${file} -> ${path}`),
+    );
     expect(wrong).toEqual([]);
   });
 
   test("functions import lib and themselves", () => {
-    const wrong = files("functions/**/*.ts").flatMap((file) => importsOf(file).filter((path) => !/^(lib|functions)\//.test(path)).map((path) => `${file} -> ${path}`));
+    const wrong = files("functions/**/*.ts").flatMap((file) =>
+      importsOf(file)
+        .filter((path) => !/^(lib|functions)\//.test(path))
+        .map((path) => `${file} -> ${path}`),
+    );
     expect(wrong).toEqual([]);
   });
 
@@ -28,7 +39,11 @@ describe("imports point one way", () => {
 
   test("statements and adapters know the port, and nothing above them", () => {
     const allowed = /^lib\/(database|sql)\/|^lib\/errors\.ts$/;
-    const wrong = files("lib/{database,sql}/**/*.ts").flatMap((file) => importsOf(file).filter((path) => !allowed.test(path)).map((path) => `${file} -> ${path}`));
+    const wrong = files("lib/{database,sql}/**/*.ts").flatMap((file) =>
+      importsOf(file)
+        .filter((path) => !allowed.test(path))
+        .map((path) => `${file} -> ${path}`),
+    );
     expect(wrong).toEqual([]);
   });
 
@@ -39,11 +54,14 @@ describe("imports point one way", () => {
       seen.add(file);
       // Types vanish in the bundle.
       const text = read(file).replaceAll(/import type [\s\S]*?;/g, "");
-      for (const [, path] of text.matchAll(/from\s*"(\.{1,2}\/[^"]+)"/g)) walk(relative(root, resolve(root, dirname(file), path!)));
+      for (const [, path] of text.matchAll(/from\s*"(\.{1,2}\/[^"]+)"/g))
+        walk(relative(root, resolve(root, dirname(file), path!)));
     };
     walk("lib/task.ts");
     walk("lib/enqueue.ts");
-    expect([...seen].filter((file) => /worker|drain|attempt|lease|adapter|database\/(pg|data-api)|^functions/.test(file))).toEqual([]);
+    expect(
+      [...seen].filter((file) => /worker|drain|attempt|lease|adapter|database\/(pg|data-api)|^functions/.test(file)),
+    ).toEqual([]);
   });
 });
 
@@ -53,7 +71,9 @@ test("process.env is read in lib/config.ts only", () => {
 });
 
 test("files stay small", () => {
-  const long = files("{lib,functions,infra}/**/*.ts").filter((file) => !file.endsWith("inlined.ts") && read(file).split("\n").length > 300);
+  const long = files("{lib,functions,infra}/**/*.ts").filter(
+    (file) => !file.endsWith("inlined.ts") && read(file).split("\n").length > 300,
+  );
   expect(long).toEqual([]);
 });
 

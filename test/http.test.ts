@@ -1,7 +1,13 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
 import type { MonitoringConfig } from "../lib/config.ts";
-import { canaryHandler, type HealthOptions, healthRoutes, readHealth, taskProcessorHealthCheck } from "../lib/health.ts";
+import {
+  canaryHandler,
+  type HealthOptions,
+  healthRoutes,
+  readHealth,
+  taskProcessorHealthCheck,
+} from "../lib/health.ts";
 import { answer, type HttpRequest } from "../lib/http.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
@@ -10,7 +16,14 @@ import { createRegistry } from "../lib/registry.ts";
 import { runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 
-const request = (path: string, more: Partial<HttpRequest> = {}): HttpRequest => ({ method: "GET", path, query: {}, headers: {}, loopback: true, ...more });
+const request = (path: string, more: Partial<HttpRequest> = {}): HttpRequest => ({
+  method: "GET",
+  path,
+  query: {},
+  headers: {},
+  loopback: true,
+  ...more,
+});
 const open: MonitoringConfig = { readTokens: [], adminTokens: [], public: false };
 const note = defineTask({ identifier: "note", payload: z.object({}) });
 
@@ -19,12 +32,22 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
   const bare = await openDatabase(adapter, { migrated: false });
   const databases = [db.database];
   const tasks = createTaskClient({ database: db.database });
-  const health = (more: Partial<HealthOptions> = {}): HealthOptions => ({ databases, taskProcessorCheck: false, sleepIntervalMs: 200, log: silentLog, ...more });
+  const health = (more: Partial<HealthOptions> = {}): HealthOptions => ({
+    databases,
+    taskProcessorCheck: false,
+    sleepIntervalMs: 200,
+    log: silentLog,
+    ...more,
+  });
   const ask = (path: string, more: Partial<HttpRequest> = {}, config = open) =>
-    answer({ "/processor/monitoring": monitoringRoute(databases, config), ...healthRoutes(health()) }, request(path, more), silentLog);
+    answer(
+      { "/processor/monitoring": monitoringRoute(databases, config), ...healthRoutes(health()) },
+      request(path, more),
+      silentLog,
+    );
   beforeEach(() => reset(db));
 
-  test("monitoring counts what is due, unfinished and held by nobody: exactly {\"waiting\": N}", async () => {
+  test('monitoring counts what is due, unfinished and held by nobody: exactly {"waiting": N}', async () => {
     await tasks.enqueueMany(note, [{}, {}, {}]);
     await tasks.enqueue(note, {}, { delayUntil: new Date("2999-01-01") });
     await db.sql("UPDATE task SET held_by = gen_random_uuid(), claim_seq = 1, held_since = now() WHERE id = 1");
@@ -37,8 +60,14 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
     expect(await ask("/nothing")).toMatchObject({ status: 404, body: expect.stringContaining('"not_found"') });
     expect(await ask("/__proto__")).toMatchObject({ status: 404 });
     expect(await ask("/health", { method: "POST" })).toMatchObject({ status: 405, headers: { allow: "GET, HEAD" } });
-    const broken = await answer({ "/processor/monitoring": monitoringRoute([bare.database], open) }, request("/processor/monitoring"), silentLog);
-    expect(JSON.parse(broken.body)).toEqual({ error: { code: "schema_missing", message: expect.stringContaining("stint migrate") } });
+    const broken = await answer(
+      { "/processor/monitoring": monitoringRoute([bare.database], open) },
+      request("/processor/monitoring"),
+      silentLog,
+    );
+    expect(JSON.parse(broken.body)).toEqual({
+      error: { code: "schema_missing", message: expect.stringContaining("stint migrate") },
+    });
     expect(broken.status).toBe(503);
   });
 
@@ -48,7 +77,10 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
     expect(await db.sql("SELECT 1 FROM health_check")).toHaveLength(0);
     expect(await readHealth(health({ databases: [bare.database] }))).toEqual({
       status: 500,
-      checks: { DatabaseBackend: "unavailable: Database error", MigrationsHealthCheck: "unavailable: There are migrations to apply" },
+      checks: {
+        DatabaseBackend: "unavailable: Database error",
+        MigrationsHealthCheck: "unavailable: There are migrations to apply",
+      },
     });
   });
 
@@ -68,7 +100,11 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
     const checked = health({ taskProcessorCheck: true });
     expect(await readHealth(checked)).toEqual({
       status: 200,
-      checks: { DatabaseBackend: "working", MigrationsHealthCheck: "working", TaskProcessorHealthCheckBackend: "unknown error: Task processor is unable to process tasks." },
+      checks: {
+        DatabaseBackend: "working",
+        MigrationsHealthCheck: "working",
+        TaskProcessorHealthCheckBackend: "unknown error: Task processor is unable to process tasks.",
+      },
     });
     const stop = new AbortController();
     const resident = runInvocation({
@@ -89,8 +125,13 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
   });
 
   test("monitoring is open to this machine, closed to others without a token, and reads with either kind", async () => {
-    const guarded: MonitoringConfig = { readTokens: [{ name: "grafana", token: "r".repeat(20) }], adminTokens: [{ name: "ada", token: "a".repeat(20) }], public: false };
-    const status = async (headers: Record<string, string>, config = guarded) => (await ask("/processor/monitoring", { headers, loopback: false }, config)).status;
+    const guarded: MonitoringConfig = {
+      readTokens: [{ name: "grafana", token: "r".repeat(20) }],
+      adminTokens: [{ name: "ada", token: "a".repeat(20) }],
+      public: false,
+    };
+    const status = async (headers: Record<string, string>, config = guarded) =>
+      (await ask("/processor/monitoring", { headers, loopback: false }, config)).status;
     expect(await status({}, open)).toBe(503);
     expect(await status({}, { ...open, public: true })).toBe(200);
     expect(await status({})).toBe(401);

@@ -26,13 +26,22 @@ describe.each(ADAPTERS)("migrations over %s", async (adapter) => {
 
   test("refuse a file that was applied and has changed since", async () => {
     const { database } = await openDatabase(adapter);
-    const changed = migrations.map((migration, place) => (place === 1 ? { ...migration, sha256: "0".repeat(64) } : migration));
-    await expect(migrate(database, changed)).rejects.toMatchObject({ code: "migration_changed", message: expect.stringContaining(names[1]!) });
+    const changed = migrations.map((migration, place) =>
+      place === 1 ? { ...migration, sha256: "0".repeat(64) } : migration,
+    );
+    await expect(migrate(database, changed)).rejects.toMatchObject({
+      code: "migration_changed",
+      message: expect.stringContaining(names[1]!),
+    });
   });
 
   test("leave nothing of one that fails, and say what a newer release has applied", async () => {
     const { database, sql } = await openDatabase(adapter);
-    const broken: Migration = { name: "9000_broken", sha256: "b", statements: ["CREATE TABLE half (n integer)", "CREATE TABLE half (n integer)"] };
+    const broken: Migration = {
+      name: "9000_broken",
+      sha256: "b",
+      statements: ["CREATE TABLE half (n integer)", "CREATE TABLE half (n integer)"],
+    };
     await expect(migrate(database, [...migrations, broken])).rejects.toMatchObject({ sqlState: "42P07" });
     expect(await sql("SELECT to_regclass('half') AS half")).toEqual([{ half: null }]);
     const newer: Migration = { name: "9001_newer", sha256: "n", statements: ["CREATE TABLE newer (n integer)"] };
@@ -47,7 +56,9 @@ test("another schema's name serves a second application in the same database", a
   await migrate(database);
   await database.close();
   expect(await sql("SELECT count(*)::int AS n FROM second_app.task")).toEqual([{ n: 0 }]);
-  const [row] = await sql<{ setting: string }>("SELECT array_to_string(proconfig, ' ') AS setting FROM pg_proc WHERE oid = 'second_app.exchange_v1'::regproc");
+  const [row] = await sql<{ setting: string }>(
+    "SELECT array_to_string(proconfig, ' ') AS setting FROM pg_proc WHERE oid = 'second_app.exchange_v1'::regproc",
+  );
   expect(row!.setting).toContain('search_path="second_app", pg_temp');
 });
 
@@ -63,7 +74,9 @@ test("schema.sql is what the migrations make", async () => {
   const migrated = await openDatabase("pg");
   const bare = await openDatabase("pg", { migrated: false });
   const client = await bare.client();
-  await client.query('CREATE SCHEMA task_processor; SELECT set_config($$search_path$$, $$"task_processor", pg_temp$$, false)');
+  await client.query(
+    'CREATE SCHEMA task_processor; SELECT set_config($$search_path$$, $$"task_processor", pg_temp$$, false)',
+  );
   await client.query(readFileSync(new URL("../lib/sql/schema.sql", import.meta.url), "utf8"));
   const other = await migrated.client();
   await other.query("SET search_path = task_processor, pg_temp");

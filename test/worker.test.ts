@@ -19,7 +19,15 @@ const slow = defineTask({ identifier: "slow", payload: numbered, timeoutMs: 100,
 const settings = { sleepIntervalMs: 200, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: 900_000 };
 
 const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<InvocationOptions> = {}) =>
-  runInvocation({ databases: [db.database], registry: createRegistry(handlers, 900_000), slot: 0, resident: false, settings, log: silentLog, ...more });
+  runInvocation({
+    databases: [db.database],
+    registry: createRegistry(handlers, 900_000),
+    slot: 0,
+    resident: false,
+    settings,
+    log: silentLog,
+    ...more,
+  });
 
 describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
   const db = await openDatabase(adapter);
@@ -33,13 +41,21 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     const report = await run(db, [greet.handle(({ n }) => void seen.push(n))]);
     expect(report).toMatchObject({ slot: 0, epoch: 1, claimed: 250, succeeded: 250, failed: 0, left: "nothing_due" });
     expect(seen.sort((a, b) => a - b)).toEqual(payloads(250).map(({ n }) => n));
-    expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED' AND started_at <= finished_at")).toEqual([{ n: 250 }]);
-    expect(await db.sql("SELECT ended_at IS NOT NULL AS ended, held FROM heartbeat")).toEqual([{ ended: true, held: 0 }]);
+    expect(
+      await db.sql(
+        "SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED' AND started_at <= finished_at",
+      ),
+    ).toEqual([{ n: 250 }]);
+    expect(await db.sql("SELECT ended_at IS NOT NULL AS ended, held FROM heartbeat")).toEqual([
+      { ended: true, held: 0 },
+    ]);
   });
 
   test("one task's failure, timeout, unknown identifier or unfit payload touches none of its batch-mates", async () => {
     await tasks.enqueue(slow, { n: 0 });
-    await db.sql("INSERT INTO task (identifier, payload, max_attempts) VALUES ('greet', '{\"n\": \"text\"}', 1), ('nobody', '{}', 1), ('flaky', '{\"n\": 1}', 1)");
+    await db.sql(
+      "INSERT INTO task (identifier, payload, max_attempts) VALUES ('greet', '{\"n\": \"text\"}', 1), ('nobody', '{}', 1), ('flaky', '{\"n\": 1}', 1)",
+    );
     await tasks.enqueueMany(greet, payloads(20));
     let aborted = false;
     const report = await run(db, [
@@ -60,7 +76,9 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     expect(report).toMatchObject({ succeeded: 20, failed: 3 });
     expect(aborted).toBe(true);
     expect(await db.sql("SELECT identifier, attempt FROM task")).toEqual([{ identifier: "nobody", attempt: 0 }]);
-    const errors = await db.sql<{ identifier: string; error_details: string }>("SELECT identifier, error_details FROM task_run WHERE result = 'FAILURE' ORDER BY identifier");
+    const errors = await db.sql<{ identifier: string; error_details: string }>(
+      "SELECT identifier, error_details FROM task_run WHERE result = 'FAILURE' ORDER BY identifier",
+    );
     expect(errors.map((row) => row.identifier)).toEqual(["flaky", "greet", "slow"]);
     expect(errors[0]!.error_details).toMatch(/TypeError: broken/);
     expect(errors[1]!.error_details).toMatch(/does not fit its schema[\s\S]*at n/);
@@ -100,8 +118,12 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
       ],
       { onFailure: ({ task, final }) => void heard.push([task.identifier, final]) },
     );
-    expect(await db.sql("SELECT identifier, scheduled_for FROM task")).toEqual([{ identifier: "flaky", scheduled_for: until }]);
-    expect(await db.sql("SELECT identifier, outcome FROM failed_task")).toEqual([{ identifier: "other", outcome: "CANCELLED" }]);
+    expect(await db.sql("SELECT identifier, scheduled_for FROM task")).toEqual([
+      { identifier: "flaky", scheduled_for: until },
+    ]);
+    expect(await db.sql("SELECT identifier, outcome FROM failed_task")).toEqual([
+      { identifier: "other", outcome: "CANCELLED" },
+    ]);
     expect(heard.sort()).toEqual([
       ["flaky", false],
       ["other", true],
@@ -194,7 +216,10 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
 
   test("two databases without what is due are not the worker's business: a missing schema is said at once", async () => {
     const bare = await openDatabase(adapter, { migrated: false });
-    await expect(run(bare, [greet.handle(() => {})])).rejects.toMatchObject({ code: "schema_missing", message: expect.stringContaining("stint migrate") });
+    await expect(run(bare, [greet.handle(() => {})])).rejects.toMatchObject({
+      code: "schema_missing",
+      message: expect.stringContaining("stint migrate"),
+    });
   });
 
   test("it leaves before its time is up, and gives back what it could not finish, forgiven", async () => {

@@ -2,19 +2,19 @@ import { createHmac } from "node:crypto";
 import { TaskBackoffError, TaskCancelError } from "../../lib/index.ts";
 import { deliverWebhook } from "./webhooks.ts";
 
-/** Signed as the receiver can check it: HMAC-SHA256 over "<task id>.<body>". */
-export const signature = (key: string, taskId: string, body: string): string =>
-  `sha256=${createHmac("sha256", key).update(`${taskId}.${body}`).digest("hex")}`;
+/** As in Standard Webhooks: HMAC-SHA256 over "id.timestamp.body". */
+function signed(key: string, id: string, body: string): Record<string, string> {
+  const timestamp = String(Math.floor(Date.now() / 1000));
+  const signature = createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64");
+  return { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": `v1,${signature}` };
+}
 
 export const deliverWebhookHandler = deliverWebhook.handle(async ({ url, event, body }, { signal, taskId, log }) => {
   const key = process.env.WEBHOOK_SIGNING_KEY;
   if (!key) throw new TaskCancelError("WEBHOOK_SIGNING_KEY is not set.");
   const text = JSON.stringify({ event, body });
-  const headers = {
-    "content-type": "application/json",
-    "webhook-id": taskId, // the same at each attempt: the receiver can drop what it has seen
-    "webhook-signature": signature(key, taskId, text),
-  };
+  // The task's id stays the same at each attempt: the receiver can drop what it has seen.
+  const headers = { "content-type": "application/json", ...signed(key, taskId, text) };
   const response = await fetch(url, { method: "POST", headers, body: text, signal, redirect: "error" });
   await response.body?.cancel();
   log.info("webhook answered", { event, status: response.status });

@@ -53,7 +53,7 @@ async function run(flags: RunFlags): Promise<void> {
   });
   const done = runTaskProcessor({ config, databases, handlers, log, signal: stop.signal });
   const inTime = await Promise.race([done.then(() => true), overdue.then(() => false)]);
-  if (!inTime) throw new StintError("aborted", "What ran did not end within the grace period: its tasks are taken over by others.");
+  if (!inTime) throw new StintError("aborted", "What runs has not ended within the grace period: others take over its tasks.");
   await Promise.allSettled(databases.map((database) => database.close()));
   log.info("stopped");
   // A handler may have left something open.

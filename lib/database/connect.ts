@@ -19,7 +19,11 @@ export async function connectDatabase(target: DatabaseTarget, options: ConnectOp
   const schema = options.schema ?? "task_processor";
   if (target.kind === "pg") {
     const { connectPg } = await import("./pg.ts");
-    return connectPg({ url: target.url, schema, ...(options.maxConnections !== undefined && { maxConnections: options.maxConnections }) });
+    return connectPg({
+      url: target.url,
+      schema,
+      ...(options.maxConnections !== undefined && { maxConnections: options.maxConnections }),
+    });
   }
   const { connectDataApi } = await import("./data-api.ts");
   return connectDataApi({ ...target, schema, ...(options.endpoint !== undefined && { endpoint: options.endpoint }) });

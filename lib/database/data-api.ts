@@ -10,7 +10,15 @@ import {
 import { StintError } from "../errors.ts";
 import { failureOfDataApi } from "./failure.ts";
 import { textFor } from "./parameters.ts";
-import type { Database, Parameters, ParameterType, ProducerTransaction, Statement, Transaction, Values } from "./port.ts";
+import type {
+  Database,
+  Parameters,
+  ParameterType,
+  ProducerTransaction,
+  Statement,
+  Transaction,
+  Values,
+} from "./port.ts";
 
 export interface DataApiOptions {
   readonly resourceArn: string;
@@ -53,16 +61,25 @@ export function connectDataApi(options: DataApiOptions): Database {
     }
   }
 
-  async function execute<P extends Parameters, Row>(statement: Statement<P, Row>, values: Values<P>, transactionId?: string, timeoutMs?: number): Promise<Row[]> {
+  async function execute<P extends Parameters, Row>(
+    statement: Statement<P, Row>,
+    values: Values<P>,
+    transactionId?: string,
+    timeoutMs?: number,
+  ): Promise<Row[]> {
     const command = new ExecuteStatementCommand({
       ...cluster,
       database: options.database,
       sql: sqlOf(statement as unknown as Statement),
-      parameters: Object.entries(statement.parameters).map(([name, type]) => parameterOf(name, type, values[name] as never)),
+      parameters: Object.entries(statement.parameters).map(([name, type]) =>
+        parameterOf(name, type, values[name] as never),
+      ),
       ...(transactionId !== undefined && { transactionId }),
     });
     const { records = [] } = await send((abortSignal) => client.send(command, { abortSignal }), timeoutMs);
-    return records.map((record) => Object.fromEntries(statement.columns.map((column, place) => [column, valueOf(record[place])])) as Row);
+    return records.map(
+      (record) => Object.fromEntries(statement.columns.map((column, place) => [column, valueOf(record[place])])) as Row,
+    );
   }
 
   const wrap = (transactionId: string): Transaction => ({
@@ -90,7 +107,10 @@ export function connectDataApi(options: DataApiOptions): Database {
     },
     adopt(producer: ProducerTransaction) {
       if (!("transactionId" in producer) || typeof producer.transactionId !== "string") {
-        throw new StintError("transaction_invalid", "transaction: { transactionId } of the Data API is expected, as the tasks are reached through it.");
+        throw new StintError(
+          "transaction_invalid",
+          "transaction: { transactionId } of the Data API is expected, as the tasks are reached through it.",
+        );
       }
       return wrap(producer.transactionId);
     },

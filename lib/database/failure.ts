@@ -30,19 +30,36 @@ const messageOf = (cause: unknown): string => {
 };
 
 const unavailable = (cause: unknown): DatabaseError =>
-  new DatabaseError("database_unavailable", `The database cannot be reached: ${messageOf(cause)}`, "later", undefined, cause);
+  new DatabaseError(
+    "database_unavailable",
+    `The database cannot be reached: ${messageOf(cause)}`,
+    "later",
+    undefined,
+    cause,
+  );
 
 const unknownOutcome = (cause: unknown): DatabaseError =>
-  new DatabaseError("database_outcome_unknown", `The database did not answer: ${messageOf(cause)}`, "unknown", undefined, cause);
+  new DatabaseError(
+    "database_outcome_unknown",
+    `The database did not answer: ${messageOf(cause)}`,
+    "unknown",
+    undefined,
+    cause,
+  );
 
 /** Classifies by SQLSTATE, the one thing both adapters give. */
 export function failureOfState(sqlState: string, cause: unknown): DatabaseError {
   const message = messageOf(cause);
   const fail = (code: ErrorCode, retry: Retry, text = message) => new DatabaseError(code, text, retry, sqlState, cause);
   if (sqlState === "40001" || sqlState === "40P01" || sqlState === "55P03") return fail("database_failed", "now");
-  if (/^(08|53300|57P0[123])/.test(sqlState)) return fail("database_unavailable", "later", `The database cannot be reached: ${message}`);
+  if (/^(08|53300|57P0[123])/.test(sqlState))
+    return fail("database_unavailable", "later", `The database cannot be reached: ${message}`);
   if (/^(42P01|42883|3F000)$/.test(sqlState) && /schema|relation|function/.test(message)) {
-    return fail("schema_missing", "never", `The database lacks Stint's schema, or it is older than this release: run \`stint migrate\`. (${message})`);
+    return fail(
+      "schema_missing",
+      "never",
+      `The database lacks Stint's schema, or it is older than this release: run \`stint migrate\`. (${message})`,
+    );
   }
   if (sqlState === "TP001") return fail("isolation_unsupported", "never");
   if (sqlState === "TP002") return fail("option_invalid", "never");
@@ -56,7 +73,11 @@ const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "E
 export function failureOfPg(cause: unknown): DatabaseError {
   if (cause instanceof DatabaseError) return cause;
   const code = (cause as { code?: unknown } | null)?.code;
-  if (typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && (cause as { severity?: unknown }).severity !== undefined) {
+  if (
+    typeof code === "string" &&
+    /^[0-9A-Z]{5}$/.test(code) &&
+    (cause as { severity?: unknown }).severity !== undefined
+  ) {
     return failureOfState(code, cause);
   }
   if (typeof code === "string" && NOT_SENT.has(code)) return unavailable(cause);
@@ -64,8 +85,10 @@ export function failureOfPg(cause: unknown): DatabaseError {
   return unknownOutcome(cause);
 }
 
-const RESUMING = /^(DatabaseResuming|InvalidResourceState|Throttling|ThrottlingException|TooManyRequests|ServiceQuotaExceeded)/;
-const REFUSED = /^(AccessDenied|Forbidden|BadRequest|Validation|HttpEndpointNotEnabled|InvalidSecret|SecretsError|DatabaseNotFound|NotFound|TransactionNotFound|UnsupportedResult|UnrecognizedClient|ExpiredToken|CredentialsProvider|InvalidSignature)/;
+const RESUMING =
+  /^(DatabaseResuming|InvalidResourceState|Throttling|ThrottlingException|TooManyRequests|ServiceQuotaExceeded)/;
+const REFUSED =
+  /^(AccessDenied|Forbidden|BadRequest|Validation|HttpEndpointNotEnabled|InvalidSecret|SecretsError|DatabaseNotFound|NotFound|TransactionNotFound|UnsupportedResult|UnrecognizedClient|ExpiredToken|CredentialsProvider|InvalidSignature)/;
 
 /** Classifies what the Data API's client throws: the SQLSTATE its message ends with, else the error's name. */
 export function failureOfDataApi(cause: unknown): DatabaseError {

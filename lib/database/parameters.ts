@@ -11,14 +11,21 @@ const CAST = { text: "text", bigint: "int8", double: "float8", boolean: "bool", 
  * `:name` to `$n`, each with the type the Data API would declare for it, so that a cast that is missing there is missing here too.
  * A quoted literal is left alone; our statements hold neither comments nor dollar quotes beside parameters.
  */
-export function positional(statement: Statement<Parameters, unknown>, schema: string): { text: string; names: string[] } {
+export function positional(
+  statement: Statement<Parameters, unknown>,
+  schema: string,
+): { text: string; names: string[] } {
   const names: string[] = [];
-  const text = textFor(statement.sql, schema).replaceAll(/'(?:[^']|'')*'|(?<!:):([a-zA-Z]\w*)/g, (match, name?: string) => {
-    if (name === undefined) return match;
-    const type = statement.parameters[name];
-    if (type === undefined) throw new StintError("option_invalid", `Statement ${statement.name} has no parameter ${name}.`);
-    if (!names.includes(name)) names.push(name);
-    return `$${names.indexOf(name) + 1}::${CAST[type]}`;
-  });
+  const text = textFor(statement.sql, schema).replaceAll(
+    /'(?:[^']|'')*'|(?<!:):([a-zA-Z]\w*)/g,
+    (match, name?: string) => {
+      if (name === undefined) return match;
+      const type = statement.parameters[name];
+      if (type === undefined)
+        throw new StintError("option_invalid", `Statement ${statement.name} has no parameter ${name}.`);
+      if (!names.includes(name)) names.push(name);
+      return `$${names.indexOf(name) + 1}::${CAST[type]}`;
+    },
+  );
   return { text, names };
 }

@@ -2,7 +2,15 @@ import type pg from "pg";
 import { StintError } from "../errors.ts";
 import { failureOfPg } from "./failure.ts";
 import { positional } from "./parameters.ts";
-import type { Database, Parameters, ProducerTransaction, QueryOptions, Statement, Transaction, Values } from "./port.ts";
+import type {
+  Database,
+  Parameters,
+  ProducerTransaction,
+  QueryOptions,
+  Statement,
+  Transaction,
+  Values,
+} from "./port.ts";
 
 export interface PgOptions {
   /** A Postgres URL; TLS by its parameters (`sslmode`, `sslrootcert`). */
@@ -38,7 +46,11 @@ export function connectPg(options: PgOptions): Database {
     return pool;
   };
 
-  async function run<Row>(client: PgLike, statement: Statement<Parameters, Row>, values: Record<string, unknown>): Promise<Row[]> {
+  async function run<Row>(
+    client: PgLike,
+    statement: Statement<Parameters, Row>,
+    values: Record<string, unknown>,
+  ): Promise<Row[]> {
     let prepared = texts.get(statement);
     if (prepared === undefined) {
       prepared = positional(statement as Statement, options.schema);
@@ -66,7 +78,11 @@ export function connectPg(options: PgOptions): Database {
     client.release(broken);
   };
 
-  async function query<P extends Parameters, Row>(statement: Statement<P, Row>, values: Values<P>, { timeoutMs }: QueryOptions = {}): Promise<Row[]> {
+  async function query<P extends Parameters, Row>(
+    statement: Statement<P, Row>,
+    values: Values<P>,
+    { timeoutMs }: QueryOptions = {},
+  ): Promise<Row[]> {
     const client = await borrow();
     let timer: NodeJS.Timeout | undefined;
     let broken = true;
@@ -132,7 +148,10 @@ export function connectPg(options: PgOptions): Database {
     transaction,
     adopt(producer: ProducerTransaction) {
       if (!("query" in producer) || typeof producer.query !== "function") {
-        throw new StintError("transaction_invalid", "transaction: a pg client with an open transaction is expected, as the tasks are reached through pg.");
+        throw new StintError(
+          "transaction_invalid",
+          "transaction: a pg client with an open transaction is expected, as the tasks are reached through pg.",
+        );
       }
       return wrap(producer);
     },

@@ -51,7 +51,11 @@ export interface Database {
    * Runs one statement in a transaction of its own. Never repeated by the adapter: see failure.ts for what a failure means.
    * @throws StintError database_unavailable | database_outcome_unknown | database_failed | schema_missing
    */
-  query<P extends Parameters, Row>(statement: Statement<P, Row>, values: Values<P>, options?: QueryOptions): Promise<Row[]>;
+  query<P extends Parameters, Row>(
+    statement: Statement<P, Row>,
+    values: Values<P>,
+    options?: QueryOptions,
+  ): Promise<Row[]>;
   /** Runs `work` in one READ COMMITTED transaction; rolls back when it throws. */
   transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T>;
   /**

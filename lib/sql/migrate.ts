@@ -15,7 +15,8 @@ export interface MigrationReport {
   readonly newer: readonly string[];
 }
 
-const plain = (name: string, sql: string): Statement<Record<never, never>, Record<string, string>> => statement<Record<string, string>>()(name, {}, [], sql);
+const plain = (name: string, sql: string): Statement<Record<never, never>, Record<string, string>> =>
+  statement<Record<string, string>>()(name, {}, [], sql);
 
 /** One migrator at a time; the search path for this transaction only. */
 const lock = statement<{ locked: string }>()(

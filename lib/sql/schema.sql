@@ -85,6 +85,7 @@ CREATE TABLE task_run (
   result            text NOT NULL,
   task_outcome      text,                                    -- how the task ended with this run; null when it goes on
   error_details     text,
+  occurrence        timestamptz,                             -- of a recurring task
   result_value      jsonb,                                   -- what the handler returned, when it is small
   PRIMARY KEY (task_id, attempt),
   CONSTRAINT result_is_known CHECK (result IN ('SUCCESS', 'FAILURE')),
@@ -417,10 +418,10 @@ BEGIN
   done AS (
     DELETE FROM task t USING result r
     WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
-    RETURNING t.id, t.attempt, t.identifier, t.serial_key, r.started, r.finished, r.value),
+    RETURNING t.id, t.attempt, t.identifier, t.serial_key, t.occurrence, r.started, r.finished, r.value),
   run AS (
-    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, result_value)
-    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED', value FROM done)
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, result_value)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED', occurrence, value FROM done)
   SELECT count(*), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
   INTO succeeded, v_identifiers, v_serial_keys FROM done;
   IF v_serial_keys IS NOT NULL THEN
@@ -452,11 +453,11 @@ BEGIN
   again AS (
     UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = m.due
     FROM mine m WHERE t.id = m.id AND m.task_outcome IS NULL
-    RETURNING t.id, t.attempt, t.identifier),
+    RETURNING t.id, t.attempt, t.identifier, t.occurrence),
   run AS (
-    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, error_details)
-    SELECT e.id, e.attempt, e.identifier, p_me, p_now - m.started * interval '1 millisecond', p_now - m.finished * interval '1 millisecond', 'FAILURE', m.task_outcome, m.error
-    FROM (SELECT id, attempt, identifier FROM over UNION ALL SELECT id, attempt, identifier FROM again) e JOIN mine m ON m.id = e.id
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, error_details)
+    SELECT e.id, e.attempt, e.identifier, p_me, p_now - m.started * interval '1 millisecond', p_now - m.finished * interval '1 millisecond', 'FAILURE', m.task_outcome, e.occurrence, m.error
+    FROM (SELECT id, attempt, identifier, occurrence FROM over UNION ALL SELECT id, attempt, identifier, occurrence FROM again) e JOIN mine m ON m.id = e.id
     RETURNING 1)
   SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
   INTO failed, v_identifiers, v_serial_keys FROM over;
@@ -503,11 +504,11 @@ BEGIN
   again AS (
     UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = p_now, forgiven = t.forgiven + l.forgive
     FROM lost l WHERE t.id = l.id AND l.used - l.forgive < l.max_attempts
-    RETURNING t.id, t.attempt, t.identifier),
+    RETURNING t.id, t.attempt, t.identifier, t.occurrence),
   run AS (
-    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, error_details)
-    SELECT e.id, e.attempt, e.identifier, l.holder, l.held_since, p_now, 'FAILURE', e.task_outcome, 'abandoned. Its invocation was not seen for longer than the grace period.'
-    FROM (SELECT id, attempt, identifier, 'FAILED' AS task_outcome FROM over UNION ALL SELECT id, attempt, identifier, NULL FROM again) e
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, error_details)
+    SELECT e.id, e.attempt, e.identifier, l.holder, l.held_since, p_now, 'FAILURE', e.task_outcome, e.occurrence, 'abandoned. Its invocation was not seen for longer than the grace period.'
+    FROM (SELECT id, attempt, identifier, 'FAILED' AS task_outcome, occurrence FROM over UNION ALL SELECT id, attempt, identifier, NULL, occurrence FROM again) e
     JOIN lost l ON l.id = e.id
     RETURNING 1)
   SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
@@ -1033,10 +1034,10 @@ DECLARE
   v_count integer;
   v_before timestamptz = clock_timestamp() - p_days * interval '1 day';
 BEGIN
-  IF p_kind = 'task_run' THEN
+  IF p_kind IN ('task_run', 'recurring_run') THEN
     -- Runs of unfinished and of failed tasks stay with them.
     DELETE FROM task_run r WHERE ctid = ANY (ARRAY (
-      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before
+      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before AND (o.occurrence IS NULL) = (p_kind = 'task_run')
         AND NOT EXISTS (SELECT FROM task t WHERE t.id = o.task_id) AND NOT EXISTS (SELECT FROM failed_task f WHERE f.id = o.task_id)
       ORDER BY o.finished_at LIMIT p_batch));
   ELSIF p_kind = 'failed_task' THEN

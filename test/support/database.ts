@@ -32,7 +32,10 @@ export async function openDatabase(adapter: AdapterName, { migrated = true } = {
   const name = `stint_test_${randomUUID().replaceAll("-", "").slice(0, 16)}`;
   await administer(server, [`CREATE DATABASE "${name}"${migrated ? ` TEMPLATE "${inject("template")}"` : ""}`]);
   const url = urlOf(server, name);
-  const dataApi = adapter === "pg" ? undefined : await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url, database: name }] });
+  const dataApi =
+    adapter === "pg"
+      ? undefined
+      : await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url, database: name }] });
   const database =
     dataApi === undefined
       ? connectPg({ url, schema: "task_processor", maxConnections: 8 })

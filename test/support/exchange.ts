@@ -37,12 +37,25 @@ export type Words = Partial<{
 }>;
 
 /** Registers a release whose identifiers have these timeouts and limits. */
-export async function register(db: TestDatabase, release: string, tasks: Record<string, { timeoutMs?: number; maxAttempts?: number }>): Promise<void> {
-  const rows = Object.entries(tasks).map(([identifier, { timeoutMs = 60_000, maxAttempts = 3 }]) => ({ identifier, timeoutMs, maxAttempts }));
+export async function register(
+  db: TestDatabase,
+  release: string,
+  tasks: Record<string, { timeoutMs?: number; maxAttempts?: number }>,
+): Promise<void> {
+  const rows = Object.entries(tasks).map(([identifier, { timeoutMs = 60_000, maxAttempts = 3 }]) => ({
+    identifier,
+    timeoutMs,
+    maxAttempts,
+  }));
   await db.database.query(registerRelease, { request: JSON.stringify({ release, tasks: rows }) });
 }
 
-export async function enqueueRaw(db: TestDatabase, identifier: string, count = 1, more: object = {}): Promise<string[]> {
+export async function enqueueRaw(
+  db: TestDatabase,
+  identifier: string,
+  count = 1,
+  more: object = {},
+): Promise<string[]> {
   const payloads = Array.from({ length: count }, (_, n) => ({ n }));
   const request = JSON.stringify({ token: null, identifier, priority: 50, payloads, ...more });
   const [row] = await db.database.query(enqueueTasks, { request });
@@ -90,25 +103,45 @@ export class Speaker {
       results: [],
       ...words,
     };
-    const [header, ...tasks] = (await this.db.database.query(exchange, { request: JSON.stringify(request) })).map((row) => JSON.parse(row.answer));
+    const [header, ...tasks] = (await this.db.database.query(exchange, { request: JSON.stringify(request) })).map(
+      (row) => JSON.parse(row.answer),
+    );
     return {
       ...header,
-      tasks: tasks.map(([id, identifier, attempt, used, , , , suspect, , , payload]: never[]) => ({ id, identifier, attempt, used, suspect, payload })),
+      tasks: tasks.map(([id, identifier, attempt, used, , , , suspect, , , payload]: never[]) => ({
+        id,
+        identifier,
+        attempt,
+        used,
+        suspect,
+        payload,
+      })),
     };
   }
 
   /** Has been seen long enough, without a gap, to call others silent. */
   async becomeWitness(): Promise<void> {
-    await this.db.sql("UPDATE heartbeat SET seen_since = seen_since - interval '1 hour' WHERE invocation_id = $1", [this.id]);
+    await this.db.sql("UPDATE heartbeat SET seen_since = seen_since - interval '1 hour' WHERE invocation_id = $1", [
+      this.id,
+    ]);
   }
 
   /** Silent for longer than the grace period: the row moves, not the clock. */
   async fallSilent(ms = GRACE_MS + 1000): Promise<void> {
-    await this.db.sql("UPDATE heartbeat SET last_seen_at = last_seen_at - $2 * interval '1 millisecond', seen_since = seen_since - $2 * interval '1 millisecond' WHERE invocation_id = $1", [this.id, ms]);
+    await this.db.sql(
+      "UPDATE heartbeat SET last_seen_at = last_seen_at - $2 * interval '1 millisecond', seen_since = seen_since - $2 * interval '1 millisecond' WHERE invocation_id = $1",
+      [this.id, ms],
+    );
   }
 }
 
-export const success = (task: { id: string; attempt: number }) => ({ id: task.id, attempt: task.attempt, outcome: "SUCCESS", started: 2, finished: 1 });
+export const success = (task: { id: string; attempt: number }) => ({
+  id: task.id,
+  attempt: task.attempt,
+  outcome: "SUCCESS",
+  started: 2,
+  finished: 1,
+});
 
 export const failure = (task: { id: string; attempt: number }, more: object = {}) => ({
   id: task.id,

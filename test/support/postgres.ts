@@ -14,7 +14,8 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.STINT_TEST_DATABASE_URL;
-  const own = given === undefined ? await startPostgres({ settings: { fsync: "off", max_connections: "300" } }) : undefined;
+  const own =
+    given === undefined ? await startPostgres({ settings: { fsync: "off", max_connections: "300" } }) : undefined;
   const url = given ?? own!.url;
   const template = `stint_test_template_${process.pid}`;
   await administer(url, [`CREATE DATABASE "${template}"`]);

@@ -11,6 +11,8 @@ export interface DemoStack extends Pick<Stack, "environment" | "migrations" | "s
 }
 
 export async function openStack(): Promise<DemoStack> {
+  // A profile of the caller's would be asked before the stand-in's dummy credentials, and may not even load.
+  delete process.env.AWS_PROFILE;
   const server = process.env.STINT_TEST_DATABASE_URL;
   if (server) return await onServer(server);
   const { environment, migrations, dataApi, stop } = await startStack();

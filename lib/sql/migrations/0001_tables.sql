@@ -85,6 +85,7 @@ CREATE TABLE task_run (
   result            text NOT NULL,
   task_outcome      text,                                    -- how the task ended with this run; null when it goes on
   error_details     text,
+  occurrence        timestamptz,                             -- of a recurring task
   result_value      jsonb,                                   -- what the handler returned, when it is small
   PRIMARY KEY (task_id, attempt),
   CONSTRAINT result_is_known CHECK (result IN ('SUCCESS', 'FAILURE')),

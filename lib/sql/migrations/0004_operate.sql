@@ -100,10 +100,10 @@ DECLARE
   v_count integer;
   v_before timestamptz = clock_timestamp() - p_days * interval '1 day';
 BEGIN
-  IF p_kind = 'task_run' THEN
+  IF p_kind IN ('task_run', 'recurring_run') THEN
     -- Runs of unfinished and of failed tasks stay with them.
     DELETE FROM task_run r WHERE ctid = ANY (ARRAY (
-      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before
+      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before AND (o.occurrence IS NULL) = (p_kind = 'task_run')
         AND NOT EXISTS (SELECT FROM task t WHERE t.id = o.task_id) AND NOT EXISTS (SELECT FROM failed_task f WHERE f.id = o.task_id)
       ORDER BY o.finished_at LIMIT p_batch));
   ELSIF p_kind = 'failed_task' THEN

@@ -1,0 +1,111 @@
+/** `npm start`: the whole of Stint on this machine until Ctrl-C. */
+import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connectDatabase } from "../../lib/database/connect.ts";
+import { StintError } from "../../lib/errors.ts";
+import { createLog, type Log } from "../../lib/log.ts";
+import { stopSignal } from "../commands/stop-signal.ts";
+import { type Offline, startOffline } from "./offline.ts";
+import { dataApiPort, dataFolder, freePort, httpPort, PlaceError, refuseBusy } from "./places.ts";
+import { PostgresError } from "./postgres-error.ts";
+import { type Producer, startProducer } from "./producer.ts";
+import { LOCAL, type Stack, startStack } from "./stack.ts";
+
+const STATUS_MS = 10_000;
+const root = resolve(import.meta.dirname, "../..");
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+async function run(): Promise<number> {
+  const stopped = stopSignal();
+  const port = httpPort();
+  await refuseBusy("PORT", port);
+  await refuseBusy("DATA_API_PORT", dataApiPort());
+  say("Starting Postgres, the Data API stand-in, functions and schedules ...");
+  const stack = await startStack({ dataDir: dataFolder(root), dataApiPort: dataApiPort() });
+  const lambdaPort = await freePort();
+  const logFile = `${stack.postgres.dataDir}/functions.log`;
+  const offline = startOffline({
+    root,
+    logFile,
+    environment: { ...stack.environment, STINT_LAMBDA_PORT: String(lambdaPort) },
+  });
+  const database = await connectDatabase({ kind: "data-api", ...LOCAL }, { endpoint: stack.dataApi.endpoint });
+  let producer: Producer | undefined;
+  try {
+    const started = await Promise.race([offline.ready.then(() => "ready"), stopped]);
+    if (started !== "ready") return 0;
+    producer = await startProducer(database, producerLog());
+    say(welcome(port, stack, logFile));
+    // Schedules fire at the full minute: this stands in for the first one.
+    await tick(lambdaPort, { slot: 0, resident: process.env.TASK_PROCESSOR_RESIDENT_SLOTS !== "0" });
+    const ended = await Promise.race([stopped, offline.exited, reportForEver(port, producer)]);
+    if (typeof ended === "string") return 0;
+    throw new PlaceError(`The functions ended by themselves: ${offline.lastLines()}`);
+  } finally {
+    say("Stopping ...");
+    await stop(producer, offline, () => database.close(), stack);
+  }
+}
+
+async function stop(
+  producer: Producer | undefined,
+  offline: Offline,
+  closeDatabase: () => unknown,
+  stack: Stack,
+): Promise<void> {
+  // What is called goes last. None of these may keep the next from being stopped.
+  for (const end of [() => producer?.stop(), () => offline.stop(), closeDatabase, () => stack.stop()]) {
+    await Promise.resolve(end()).catch((error: unknown) => process.stderr.write(`While stopping: ${error}\n`));
+  }
+}
+
+function welcome(port: number, { postgres, dataApi }: Stack, logFile: string): string {
+  const url = `http://127.0.0.1:${port}`;
+  return `
+Stint is running. Ctrl-C stops all of it.
+  tasks waiting   ${url}/processor/monitoring
+  health          ${url}/health
+  Data API        ${dataApi.endpoint}
+  Postgres        ${postgres.url}
+  functions' log  ${logFile}
+
+An example producer enqueues webhooks; slot 0 stays and runs them, the others come each minute. In another terminal:
+  curl ${url}/processor/monitoring
+  curl '${url}/health?format=json'
+  ${dataApi.port === 3001 ? "" : `DATA_API_PORT=${dataApi.port} `}npx serverless invoke local -f processor --data '{"slot":1}'
+  DATABASE_URL='${postgres.url}' npx stint checktaskprocessorthreadhealth
+`;
+}
+
+/** As a schedule does: without waiting for the invocation to end. */
+async function tick(lambdaPort: number, event: { slot: number; resident: boolean }): Promise<void> {
+  const answer = await fetch(`http://127.0.0.1:${lambdaPort}/2015-03-31/functions/stint-local-processor/invocations`, {
+    method: "POST",
+    headers: { "x-amz-invocation-type": "Event" },
+    body: JSON.stringify(event),
+  });
+  if (!answer.ok) say(`The first invocation was refused (${answer.status}); the schedules follow at the full minute.`);
+}
+
+async function reportForEver(port: number, producer: Producer): Promise<never> {
+  for (;;) {
+    await sleep(STATUS_MS, undefined, { ref: false });
+    const { waiting } = await fetch(`http://127.0.0.1:${port}/processor/monitoring`)
+      .then((answer) => answer.json() as Promise<{ waiting?: number }>)
+      .catch(() => ({ waiting: undefined }));
+    say(
+      `${new Date().toISOString().slice(11, 19)}Z  webhooks delivered: ${producer.delivered}, tasks waiting: ${waiting ?? "unknown"}`,
+    );
+  }
+}
+
+const producerLog = (): Log => createLog(({ message, error }) => say(`${message}: ${error}`));
+
+run().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    const expected = [PlaceError, PostgresError, StintError].some((kind) => error instanceof kind);
+    process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
+    process.exit(1);
+  },
+);
