@@ -103,6 +103,9 @@ const tokens = z._default(
   [] as NamedToken[],
 );
 
+/** Of the default; less where a quarter of the grace period is less. */
+const SLEEP_INTERVAL_MS = 2000;
+
 const environment = z.object({
   TASK_RUN_METHOD: z._default(
     z.enum(["TASK_PROCESSOR", "SEPARATE_THREAD", "SYNCHRONOUSLY"], {
@@ -110,7 +113,7 @@ const environment = z.object({
     }),
     "SEPARATE_THREAD",
   ),
-  TASK_PROCESSOR_SLEEP_INTERVAL_MS: whole(50, 150_000, 2000),
+  TASK_PROCESSOR_SLEEP_INTERVAL_MS: z.optional(wholeNumber(50, 150_000)),
   TASK_PROCESSOR_NUM_THREADS: whole(1, 1000, 5),
   TASK_PROCESSOR_GRACE_PERIOD_MS: whole(5000, 600_000, 20_000),
   TASK_PROCESSOR_QUEUE_POP_SIZE: whole(1, 2000, 10),
@@ -167,18 +170,14 @@ export function readConfig(env: Environment = process.env): Config {
     !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")
   ) {
     problems.push(
-      describe(
-        "TASK_PROCESSOR_SLEEP_INTERVAL_MS",
-        { TASK_PROCESSOR_SLEEP_INTERVAL_MS: String(values.TASK_PROCESSOR_SLEEP_INTERVAL_MS) },
-        `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`,
-      ),
+      describe("TASK_PROCESSOR_SLEEP_INTERVAL_MS", given, `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`),
     );
   }
   const databases = readDatabases(values, given, problems);
   if (problems.length > 0) throw invalid(problems);
   return Object.freeze({
     runMethod: values.TASK_RUN_METHOD,
-    sleepIntervalMs: values.TASK_PROCESSOR_SLEEP_INTERVAL_MS,
+    sleepIntervalMs,
     numThreads: values.TASK_PROCESSOR_NUM_THREADS,
     graceMs: values.TASK_PROCESSOR_GRACE_PERIOD_MS,
     queuePopSize: values.TASK_PROCESSOR_QUEUE_POP_SIZE,

@@ -46,22 +46,21 @@ export async function fireDue(database: Database, registry: Registry, answer: An
   return fired;
 }
 
-/** Which due times get a task, from the stored one to now, and the first one after now. */
+/** Which due times get a task, from the stored one to now, and the first one after now. Its cost does not grow with the time missed. */
 export function occurrencesUntil(
   recurring: RecurringDefinition,
   from: Date,
   now: Date,
 ): { occurrences: Date[]; next: Date | null } {
-  const due = [from];
-  let next = recurring.next(from);
-  // Beyond the most that could be kept, only the grid's next point matters.
-  while (next !== null && next <= now && due.length <= MOST_MISSED) {
-    due.push(next);
-    next = recurring.next(next);
-  }
-  if (next !== null && next <= now) next = recurring.next(now);
+  const next = recurring.next(now);
+  // The stored one need not lie on the grid: an operator made it due, or an older release planned it.
+  const since = recurring
+    .previous(recurring.missed === "all" ? MOST_MISSED : 1, now)
+    .filter((due) => due > from)
+    .reverse();
+  const due = since.length < MOST_MISSED ? [from, ...since] : since;
   const last = due.at(-1)!;
-  if (recurring.missed === "all") return { occurrences: due.slice(-MOST_MISSED), next };
+  if (recurring.missed === "all") return { occurrences: due, next };
   if (recurring.missed === "skip" && now.getTime() - last.getTime() > LATE_MS) return { occurrences: [], next };
   return { occurrences: [last], next };
 }

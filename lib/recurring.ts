@@ -31,6 +31,8 @@ export interface RecurringDefinition {
   readonly missed: Missed;
   /** The first due time after `after`, exactly on the grid; null when there is none. */
   next(after: Date): Date | null;
+  /** The last `count` due times at or before `until`, newest first. */
+  previous(count: number, until: Date): Date[];
   handle(run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler;
 }
 
@@ -53,13 +55,14 @@ export function defineRecurringTask<S extends PayloadSchema>(options: RecurringO
   if (!["once", "skip", "all"].includes(missed)) refuse("missed is once, skip or all.");
   if (timeZone !== undefined && cron === undefined) refuse("timeZone goes with cron: an interval has none.");
   if (firstRunTime !== undefined && every === undefined) refuse("firstRunTime goes with every.");
-  const next = every !== undefined ? interval(every, firstRunTime, refuse) : calendar(cron!, timeZone ?? "UTC", refuse);
+  const grid = every !== undefined ? interval(every, firstRunTime, refuse) : calendar(cron!, timeZone ?? "UTC", refuse);
   const recurring: RecurringDefinition = Object.freeze({
     task: definition as unknown as TaskDefinition,
     payload,
     schedule: JSON.stringify(every !== undefined ? { every, firstRunTime } : { cron, timeZone: timeZone ?? "UTC" }),
     missed,
-    next,
+    next: grid.next,
+    previous: grid.previous,
     handle: (run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler => ({
       ...recurring.task.handle(run),
       recurring,
@@ -68,26 +71,39 @@ export function defineRecurringTask<S extends PayloadSchema>(options: RecurringO
   return recurring;
 }
 
-function interval(
-  every: string,
-  firstRunTime: string | undefined,
-  refuse: (message: string) => never,
-): (after: Date) => Date {
+/** Both directions of a schedule's grid. */
+interface Grid {
+  next(after: Date): Date | null;
+  /** The last `count` points at or before `until`, newest first. */
+  previous(count: number, until: Date): Date[];
+}
+
+function interval(every: string, firstRunTime: string | undefined, refuse: (message: string) => never): Grid {
   const match = /^(\d{1,9})([smhd])$/.exec(every);
   const everyMs = match === null ? 0 : Number(match[1]) * UNIT_MS[match[2] as keyof typeof UNIT_MS];
-  if (everyMs < 1000 || everyMs > 366 * UNIT_MS.d)
+  if (everyMs < 1000 || everyMs > 366 * UNIT_MS.d) {
     refuse(`every is a whole number and a unit (s, m, h, d), from 1s to 366d, not ${JSON.stringify(every)}.`);
+  }
   const time = /^([01]\d|2[0-3]):([0-5]\d)$/.exec(firstRunTime ?? "00:00");
   if (time === null) refuse(`firstRunTime is HH:MM, not ${JSON.stringify(firstRunTime)}.`);
   const startMs = Number(time![1]) * UNIT_MS.h + Number(time![2]) * UNIT_MS.m;
-  return (after) => new Date((Math.floor((after.getTime() - startMs) / everyMs) + 1) * everyMs + startMs);
+  const place = (at: Date): number => Math.floor((at.getTime() - startMs) / everyMs);
+  const pointAt = (number: number): Date => new Date(number * everyMs + startMs);
+  return {
+    next: (after) => pointAt(place(after) + 1),
+    previous: (count, until) => Array.from({ length: count }, (_, n) => pointAt(place(until) - n)),
+  };
 }
 
-function calendar(cron: string, timeZone: string, refuse: (message: string) => never): (after: Date) => Date | null {
+function calendar(cron: string, timeZone: string, refuse: (message: string) => never): Grid {
   try {
     const pattern = new Cron(cron, { timezone: timeZone, paused: true });
     pattern.nextRun(new Date(0));
-    return (after) => pattern.nextRun(after);
+    return {
+      next: (after) => pattern.nextRun(after),
+      // Its reference itself is left out.
+      previous: (count, until) => pattern.previousRuns(count, new Date(until.getTime() + 1)),
+    };
   } catch (cause) {
     return refuse(`cron or timeZone is not usable: ${cause instanceof Error ? cause.message : cause}`);
   }

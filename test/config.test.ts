@@ -110,6 +110,10 @@ describe("bad variables", () => {
     );
   });
 
+  test("the default sleep interval follows a short grace period", () => {
+    expect(readConfig({ TASK_PROCESSOR_GRACE_PERIOD_MS: "5000" }).sleepIntervalMs).toBe(1250);
+  });
+
   test("a secret is never shown", () => {
     const secret = "hunter2-hunter2";
     expect(problemsOf({ DATABASE_URL: `mysql://me:${secret}@host/db`, MONITORING_TOKEN: secret }).join()).not.toContain(

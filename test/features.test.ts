@@ -16,7 +16,15 @@ const narrow = defineTask({ identifier: "narrow", payload: numbered, concurrency
 const settings = { sleepIntervalMs: 100, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
 
 const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<InvocationOptions> = {}) =>
-  runInvocation({ databases: [db.database], registry: createRegistry(handlers, null), slot: 0, resident: false, settings, log: silentLog, ...more });
+  runInvocation({
+    databases: [db.database],
+    registry: createRegistry(handlers, null),
+    slot: 0,
+    resident: false,
+    settings,
+    log: silentLog,
+    ...more,
+  });
 
 describe.each(ADAPTERS)("features over %s", async (adapter) => {
   const db = await openDatabase(adapter);
@@ -48,7 +56,10 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
 
   test("tasks with a serial key run one at a time, in their order, beside others", async () => {
     for (let n = 0; n < 12; n += 1) await tasks.enqueue(note, { n }, { serialKey: `account-${n % 2}` });
-    await tasks.enqueueMany(note, payloads(5).map(({ n }) => ({ n: 100 + n })));
+    await tasks.enqueueMany(
+      note,
+      payloads(5).map(({ n }) => ({ n: 100 + n })),
+    );
     const running = new Map<number, number>();
     const order: number[] = [];
     const handler = note.handle(async ({ n }) => {
@@ -112,7 +123,10 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     const running = run(db, [handler]);
     expect(await operator.cancel(await started.promise)).toBe("cancelling");
     await running;
-    expect(await db.sql("SELECT outcome FROM failed_task")).toEqual([{ outcome: "CANCELLED" }, { outcome: "CANCELLED" }]);
+    expect(await db.sql("SELECT outcome FROM failed_task")).toEqual([
+      { outcome: "CANCELLED" },
+      { outcome: "CANCELLED" },
+    ]);
     expect(await db.sql("SELECT task_outcome FROM task_run")).toEqual([{ task_outcome: "CANCELLED" }]);
   });
 
@@ -130,7 +144,9 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     expect(await operator.replay({ identifier: "note", limit: 2 })).toBe(2);
     expect((await run(db, [handler])).succeeded).toBe(3);
     expect(await db.sql("SELECT count(*)::int AS n FROM failed_task")).toEqual([{ n: 1 }]);
-    expect(await db.sql("SELECT attempt, result FROM task_run WHERE task_id = $1 ORDER BY attempt", [first!.id])).toEqual([
+    expect(
+      await db.sql("SELECT attempt, result FROM task_run WHERE task_id = $1 ORDER BY attempt", [first!.id]),
+    ).toEqual([
       { attempt: 1, result: "FAILURE" },
       { attempt: 2, result: "SUCCESS" },
     ]);
@@ -159,12 +175,19 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     go.resolve();
     await running;
     expect(refused).toMatchObject({ code: "option_invalid" });
-    expect(await db.sql("SELECT result_value FROM task_run ORDER BY task_id")).toEqual([{ result_value: { sent: 1 } }, { result_value: null }]);
+    expect(await db.sql("SELECT result_value FROM task_run ORDER BY task_id")).toEqual([
+      { result_value: { sent: 1 } },
+      { result_value: null },
+    ]);
   });
 
   test("clean-up removes old runs in batches, keeps those of unfinished and failed tasks, and stops with its signal", async () => {
-    await db.sql("INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result) SELECT 1000 + n, 1, 'note', gen_random_uuid(), now() - interval '40 days', now() - interval '40 days', 'SUCCESS' FROM generate_series(1, 2500) n");
-    await db.sql("INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result) VALUES (1, 1, 'note', gen_random_uuid(), now() - interval '40 days', now() - interval '40 days', 'FAILURE'), (2, 1, 'note', gen_random_uuid(), now(), now(), 'SUCCESS')");
+    await db.sql(
+      "INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result) SELECT 1000 + n, 1, 'note', gen_random_uuid(), now() - interval '40 days', now() - interval '40 days', 'SUCCESS' FROM generate_series(1, 2500) n",
+    );
+    await db.sql(
+      "INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result) VALUES (1, 1, 'note', gen_random_uuid(), now() - interval '40 days', now() - interval '40 days', 'FAILURE'), (2, 1, 'note', gen_random_uuid(), now(), now(), 'SUCCESS')",
+    );
     await tasks.enqueue(note, { n: 1 });
     const { cleanUp: config } = readConfig({ TASK_DELETE_BATCH_SIZE: "1000" });
     await expect(cleanUp(db.database, config, AbortSignal.abort())).rejects.toThrow();

@@ -13,7 +13,9 @@ beforeAll(async () => {
 beforeEach(() => reset(db));
 
 const start = (...flags: string[]): Running =>
-  startStint(["run-task-processor", "--tasks", "test/fixtures/tasks.ts", "--sleepintervalms", "100", ...flags], { DATABASE_URL: db.url });
+  startStint(["run-task-processor", "--tasks", "test/fixtures/tasks.ts", "--sleepintervalms", "100", ...flags], {
+    DATABASE_URL: db.url,
+  });
 
 const stop = async ({ child, ended }: Running, signal: NodeJS.Signals = "SIGTERM") => {
   child.kill(signal);
@@ -21,16 +23,22 @@ const stop = async ({ child, ended }: Running, signal: NodeJS.Signals = "SIGTERM
 };
 
 const enqueueNaps = async (count: number, ms: number): Promise<void> => {
-  await createTaskClient({ database: db.database }).enqueueMany(nap, Array.from({ length: count }, () => ({ ms })));
+  await createTaskClient({ database: db.database }).enqueueMany(
+    nap,
+    Array.from({ length: count }, () => ({ ms })),
+  );
 };
 
-const count = async (from: string): Promise<number> => Number((await db.sql<{ count: string }>(`SELECT count(*) FROM ${from}`))[0]!.count);
+const count = async (from: string): Promise<number> =>
+  Number((await db.sql<{ count: string }>(`SELECT count(*) FROM ${from}`))[0]!.count);
 
 /** Slots somebody sits on, in order. */
 const taken = async (): Promise<number[]> =>
-  (await db.sql<{ number: number }>("SELECT number FROM slot JOIN heartbeat ON invocation_id = holder WHERE ended_at IS NULL AND expired_at IS NULL ORDER BY number")).map(
-    ({ number }) => number,
-  );
+  (
+    await db.sql<{ number: number }>(
+      "SELECT number FROM slot JOIN heartbeat ON invocation_id = holder WHERE ended_at IS NULL AND expired_at IS NULL ORDER BY number",
+    )
+  ).map(({ number }) => number);
 
 test("two replicas add up: each thread has a slot of its own, and both work", async () => {
   const first = start("--numthreads", "2", "--queuepopsize", "2");
@@ -100,7 +108,9 @@ test("what a killed replica held is finished by the other after the grace period
   await until("all are done", async () => (await count("task")) === 0);
   expect(await count("task_run WHERE result = 'SUCCESS' AND task_outcome = 'SUCCEEDED'")).toBe(4);
   expect(await count("task_run WHERE error_details LIKE 'abandoned%'")).toBe(4);
-  expect((await stint(["checktaskprocessorthreadhealth", "--graceperiodms", "5000"], { DATABASE_URL: db.url })).stdout).toContain("slot 0: unhealthy");
+  expect(
+    (await stint(["checktaskprocessorthreadhealth", "--graceperiodms", "5000"], { DATABASE_URL: db.url })).stdout,
+  ).toContain("slot 0: unhealthy");
   // The seat is free again: the next one to come takes it.
   const next = start(...flags);
   await until("the lowest slot is taken", async () => (await taken())[0] === 0);
@@ -111,7 +121,9 @@ test("a thread that a cloud tick displaces takes another seat", async () => {
   const processor = start("--numthreads", "1");
   await until("it has its slot", async () => (await taken()).length === 1);
   await db.sql("UPDATE slot SET epoch = epoch + 1, holder = gen_random_uuid() WHERE number = 0");
-  await db.sql("INSERT INTO heartbeat (invocation_id, slot, epoch, release_id, seq) SELECT holder, 0, epoch, 'cloud', 1 FROM slot WHERE number = 0");
+  await db.sql(
+    "INSERT INTO heartbeat (invocation_id, slot, epoch, release_id, seq) SELECT holder, 0, epoch, 'cloud', 1 FROM slot WHERE number = 0",
+  );
   await until("it sits on another", async () => (await taken()).includes(1));
   await enqueueNaps(1, 10);
   await until("it works there", async () => (await count("task")) === 0);
@@ -126,7 +138,9 @@ test("only so many threads are resident as asked; the others look and leave", as
 });
 
 test("it waits for a database that is away, and stays alive", async () => {
-  const processor = startStint(["run-task-processor", "--tasks", "test/fixtures/tasks.ts"], { DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" });
+  const processor = startStint(["run-task-processor", "--tasks", "test/fixtures/tasks.ts"], {
+    DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
+  });
   await until("it has tried twice", () => processor.output().split("database_unavailable").length > 2);
   expect((await stop(processor)).code).toBe(0);
 });

@@ -104,7 +104,7 @@ const producerLog = (): Log => createLog(({ message, error }) => say(`${message}
 run().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    const expected = [PlaceError, PostgresError, StintError].some((kind) => error instanceof kind);
+    const expected = error instanceof PlaceError || error instanceof PostgresError || error instanceof StintError;
     process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
     process.exit(1);
   },

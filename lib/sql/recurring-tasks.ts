@@ -31,8 +31,8 @@ export const listRecurring = statement<RecurringRow>()(
   "list_recurring",
   {},
   ["identifier", "schedule", "enabled", "disabledWhy", "nextAt", "lastOccurrence", "skipped"],
-  `SELECT identifier, schedule, enabled, disabled_why AS "disabledWhy", CAST(to_json(next_at) AS text) AS "nextAt",
-    CAST(to_json(last_occurrence) AS text) AS "lastOccurrence", CAST(skipped AS text) AS skipped
+  `SELECT identifier, schedule, enabled, disabled_why AS "disabledWhy", to_json(next_at) #>> '{}' AS "nextAt",
+    to_json(last_occurrence) #>> '{}' AS "lastOccurrence", CAST(skipped AS text) AS skipped
   FROM {schema}.recurring_task ORDER BY identifier`,
 );
 

@@ -15,3 +15,25 @@ export const countWaiting = statement<{ waiting: string }>()(
   ["waiting"],
   "SELECT CAST(count(*) AS text) AS waiting FROM {schema}.task WHERE held_by IS NULL AND scheduled_for <= clock_timestamp()",
 );
+
+export interface UnfinishedTask {
+  readonly id: string;
+  readonly identifier: string;
+  readonly payload: unknown;
+  /** 0 runs first, 100 last. */
+  readonly priority: number;
+  /** ISO 8601, with microseconds. */
+  readonly scheduledFor: string;
+  readonly key: string | null;
+  readonly serialKey: string | null;
+  readonly running: boolean;
+}
+
+export const readUnfinished = statement<UnfinishedTask & { payload: string }>()(
+  "read_unfinished",
+  { identifier: "text" },
+  ["id", "identifier", "payload", "priority", "scheduledFor", "key", "serialKey", "running"],
+  `SELECT CAST(id AS text) AS id, identifier, CAST(payload AS text) AS payload, CAST(priority AS integer) AS priority,
+    to_json(scheduled_for) #>> '{}' AS "scheduledFor", key, serial_key AS "serialKey", held_by IS NOT NULL AS running
+  FROM {schema}.task t WHERE identifier = coalesce(CAST(:identifier AS text), identifier) ORDER BY t.id LIMIT 1000`,
+);

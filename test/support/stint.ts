@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { afterAll } from "vitest";
+import { afterEach } from "vitest";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const bin = fileURLToPath(new URL("../../infra/stint.js", import.meta.url));
 const started = new Set<ChildProcess>();
 
-afterAll(() => {
+afterEach(() => {
   for (const child of started) child.kill("SIGKILL");
 });
 

@@ -1,0 +1,196 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import * as z from "zod/mini";
+import { createOperator, defineRecurringTask } from "../lib/index.ts";
+import { silentLog } from "../lib/log.ts";
+import { occurrencesUntil } from "../lib/recurring-scheduler.ts";
+import { createRegistry } from "../lib/registry.ts";
+import type { TaskHandler } from "../lib/task.ts";
+import { type InvocationOptions, runInvocation } from "../lib/worker.ts";
+import { ADAPTERS, openDatabase, reset, type TestDatabase } from "./support/database.ts";
+import { register, Speaker } from "./support/exchange.ts";
+
+const schema = z.object({});
+const every = (interval: string, more: object = {}) =>
+  defineRecurringTask({ identifier: "beat", every: interval, schema, payload: {}, ...more });
+const cron = (pattern: string, timeZone?: string, more: object = {}) =>
+  defineRecurringTask({
+    identifier: "beat",
+    cron: pattern,
+    ...(timeZone && { timeZone }),
+    schema,
+    payload: {},
+    ...more,
+  });
+
+const settings = { sleepIntervalMs: 100, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
+const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<InvocationOptions> = {}) =>
+  runInvocation({
+    databases: [db.database],
+    registry: createRegistry(handlers, null),
+    slot: 0,
+    resident: false,
+    settings,
+    log: silentLog,
+    ...more,
+  });
+
+describe("schedules", () => {
+  test("10,000 occurrences of an interval land on the grid, wherever the looking starts", () => {
+    const beat = every("7m", { firstRunTime: "00:03" });
+    const minute = 60_000;
+    let at = new Date("2026-03-01T10:11:12.345Z");
+    for (let n = 0; n < 10_000; n += 1) {
+      const next = beat.next(new Date(at.getTime() + (n % 5) * 1000))!;
+      expect((next.getTime() - 3 * minute) % (7 * minute)).toBe(0);
+      if (n > 0) expect(next.getTime() - at.getTime()).toBe(7 * minute);
+      at = next;
+    }
+  });
+
+  test("cron keeps its local time over both edges of daylight saving", () => {
+    const nightly = cron("30 2 * * *", "Europe/Berlin");
+    const days = (from: string, count: number) => {
+      const found: string[] = [];
+      for (let at = new Date(from); found.length < count; ) {
+        at = nightly.next(at)!;
+        found.push(at.toISOString());
+      }
+      return found;
+    };
+    // 29 March 2026 has no 02:30; it runs once, in the hour that stands for it.
+    const spring = days("2026-03-28T00:00:00Z", 3);
+    expect(spring[0]).toBe("2026-03-28T01:30:00.000Z");
+    expect(spring[1]!.slice(0, 10)).toBe("2026-03-29");
+    expect(spring[2]).toBe("2026-03-30T00:30:00.000Z");
+    // 25 October 2026 has it twice; it runs once.
+    const autumn = days("2026-10-24T00:00:00Z", 4).map((at) => at.slice(0, 10));
+    expect(autumn).toEqual(["2026-10-24", "2026-10-25", "2026-10-26", "2026-10-27"]);
+  });
+
+  test("what was missed runs once, not at all, or each, at most 100", () => {
+    const from = new Date("2026-01-01T00:00:00Z");
+    const now = new Date("2026-01-01T00:10:30Z");
+    const missed = (policy: string) => occurrencesUntil(every("1m", { missed: policy }), from, now);
+    expect(missed("once").occurrences.map((at) => at.toISOString())).toEqual(["2026-01-01T00:10:00.000Z"]);
+    expect(missed("all").occurrences).toHaveLength(11);
+    expect(missed("skip").next?.toISOString()).toBe("2026-01-01T00:11:00.000Z");
+    const long = occurrencesUntil(every("1m", { missed: "all" }), from, new Date("2026-02-01T00:00:00Z"));
+    expect(long.occurrences).toHaveLength(100);
+    expect(long.occurrences.at(-1)!.toISOString()).toBe("2026-02-01T00:00:00.000Z");
+    expect(long.next?.toISOString()).toBe("2026-02-01T00:01:00.000Z");
+    expect(occurrencesUntil(every("1h", { missed: "skip" }), from, now).occurrences).toEqual([]);
+  });
+
+  test.each([
+    ["neither", {}],
+    ["both", { every: "1h", cron: "* * * * *" }],
+    ["every", { every: "soon" }],
+    ["every", { every: "0s" }],
+    ["cron", { cron: "99 * * * *" }],
+    ["timeZone", { cron: "* * * * *", timeZone: "Mars/Olympus" }],
+    ["timeZone", { every: "1h", timeZone: "UTC" }],
+    ["firstRunTime", { every: "1h", firstRunTime: "25:00" }],
+    ["missed", { every: "1h", missed: "sometimes" }],
+  ])("a bad schedule is refused: %s", (name, options) => {
+    expect(() => defineRecurringTask({ identifier: "beat", schema, payload: {}, ...options } as never)).toThrow(
+      expect.objectContaining({ code: "definition_invalid", message: expect.stringContaining(name) }),
+    );
+  });
+});
+
+describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
+  const db = await openDatabase(adapter);
+  beforeEach(() => reset(db));
+  const overdue = (by = "0 seconds") =>
+    db.sql(`UPDATE recurring_task SET next_at = date_trunc('second', clock_timestamp() - interval '${by}')`);
+
+  test("each occurrence has one task whatever the number of slots and duplicate ticks", async () => {
+    const seen: unknown[] = [];
+    const handlers = [every("1h").handle((_, { taskId }) => void seen.push(taskId))];
+    await run(db, handlers);
+    for (let round = 1; round <= 5; round += 1) {
+      await overdue();
+      await Promise.all([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2].map((slot) => run(db, handlers, { slot })));
+      // A tick may have been superseded with the task in its hands: the last one runs what is left.
+      await run(db, handlers);
+      expect(
+        await db.sql("SELECT count(DISTINCT task_id)::int AS n FROM task_run WHERE occurrence IS NOT NULL"),
+      ).toEqual([{ n: round }]);
+    }
+    expect(new Set(seen).size).toBe(5);
+    expect(
+      await db.sql(
+        "SELECT next_at > clock_timestamp() AS ahead, extract(minute FROM next_at)::int AS minute, enabled FROM recurring_task",
+      ),
+    ).toEqual([{ ahead: true, minute: 0, enabled: true }]);
+  });
+
+  test("not due costs no write; due while the last one is unfinished is skipped and counted", async () => {
+    const handlers = [every("1h").handle(() => {})];
+    await run(db, handlers);
+    const version = () => db.sql("SELECT xmin::text, skipped FROM recurring_task");
+    const before = await version();
+    await run(db, handlers);
+    expect(await version()).toEqual(before);
+    await db.sql(
+      "INSERT INTO task (identifier, scheduled_for, occurrence) VALUES ('beat', '2999-01-01', '2999-01-01')",
+    );
+    await overdue();
+    await run(db, handlers);
+    expect(await db.sql("SELECT skipped FROM recurring_task")).toEqual([{ skipped: "1" }]);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task")).toEqual([{ n: 1 }]);
+  });
+
+  test("a changed schedule is planned anew", async () => {
+    await run(db, [every("1h").handle(() => {})]);
+    await run(db, [every("1d").handle(() => {})]);
+    expect(
+      await db.sql("SELECT schedule, extract(hour FROM next_at AT TIME ZONE 'UTC')::int AS hour FROM recurring_task"),
+    ).toEqual([{ schedule: '{"every":"1d"}', hour: 0 }]);
+  });
+
+  test("a release that does not know a schedule leaves it alone; after 30 minutes of such it is disabled, and comes back with one that does", async () => {
+    const known = [every("1h").handle(() => {})];
+    await run(db, known);
+    await overdue("31 minutes");
+    const state = async () => (await db.sql("SELECT enabled, disabled_why FROM recurring_task"))[0];
+    // Nobody lived in that time: an outage disables nothing.
+    await db.sql(
+      "UPDATE heartbeat SET started_at = started_at - interval '2 hours', last_seen_at = last_seen_at - interval '2 hours'",
+    );
+    await register(db, "stranger", { other: {} });
+    const stranger = new Speaker(db, { slot: 1, release: "stranger" });
+    await stranger.say();
+    expect(await state()).toEqual({ enabled: true, disabled_why: null });
+    await db.sql(
+      "UPDATE heartbeat SET started_at = clock_timestamp() - interval '40 minutes' WHERE invocation_id = $1",
+      [stranger.id],
+    );
+    await new Speaker(db, { slot: 2, release: "stranger" }).say();
+    expect(await state()).toEqual({ enabled: false, disabled_why: "UNKNOWN" });
+    await run(db, known);
+    expect(await state()).toEqual({ enabled: true, disabled_why: null });
+  });
+
+  test("an operator runs, disables and enables a schedule", async () => {
+    let runs = 0;
+    const handlers = [every("1h").handle(() => void (runs += 1))];
+    const { recurring } = createOperator(db.database);
+    await run(db, handlers);
+    expect(await recurring.run("beat")).toBe(true);
+    await run(db, handlers);
+    expect(runs).toBe(1);
+    expect(await recurring.disable("beat")).toBe(true);
+    expect(await recurring.run("beat")).toBe(false);
+    await overdue();
+    await run(db, handlers);
+    expect(runs).toBe(1);
+    expect(await recurring.list()).toEqual([
+      expect.objectContaining({ identifier: "beat", enabled: false, disabledWhy: "OPERATOR" }),
+    ]);
+    expect(await recurring.enable("beat")).toBe(true);
+    await run(db, handlers);
+    expect(runs).toBe(2);
+    expect(await recurring.run("nobody")).toBe(false);
+  });
+});
