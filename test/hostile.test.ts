@@ -1,0 +1,116 @@
+import fc from "fast-check";
+import { beforeEach, describe, expect, test } from "vitest";
+import * as z from "zod/mini";
+import { createTaskClient, defineTask } from "../lib/index.ts";
+import { drainTasks } from "../lib/testing.ts";
+import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
+
+/** Refusals that are allowed for input that cannot be stored; anything else is a defect. */
+const REFUSALS = new Set(["payload_not_json", "payload_too_large", "payload_invalid", "option_invalid", "definition_invalid"]);
+
+const awkwardText = fc.oneof(
+  fc.string({ unit: "binary" }),
+  fc.string({ unit: "grapheme" }),
+  fc.constantFrom("\0", "\ud800", "a\udc00b", "\\u0000", "\\\\u0000", "'; DROP TABLE task; --", '"', ":name ::text $1 ?", "__proto__", "constructor", "\u{1F4A9}", "\u2028", "\ufeff", "1e400"),
+);
+
+const awkwardJson = fc.oneof(
+  fc.jsonValue({ stringUnit: "binary" }),
+  fc.dictionary(awkwardText, awkwardText),
+  fc.double({ noNaN: false }),
+  fc.constantFrom(null, -0, 1e308, 5e-324, Number.MAX_SAFE_INTEGER, 2 ** 63),
+);
+
+/** JSON as it means to be: what a round trip through text gives. */
+const meant = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
+describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
+  const db = await openDatabase(adapter);
+  const tasks = createTaskClient({ database: db.database });
+  beforeEach(() => reset(db));
+
+  test("a payload comes to its handler exactly, or is refused with a code and not stored", async () => {
+    const any = defineTask({ identifier: "any", payload: z.any() });
+    const seen: unknown[] = [];
+    const handler = any.handle((payload) => void seen.push(payload));
+    await fc.assert(
+      fc.asyncProperty(fc.array(awkwardJson, { minLength: 1, maxLength: 8 }), async (values) => {
+        const expected: unknown[] = [];
+        for (const value of values) {
+          try {
+            await tasks.enqueue(any, value);
+            expected.push(meant(value));
+          } catch (error) {
+            expect(REFUSALS).toContain((error as { code: string }).code);
+          }
+        }
+        seen.length = 0;
+        await drainTasks({ database: db.database, handlers: [handler] });
+        const text = (list: unknown[]) => list.map((value) => canonical(value)).sort();
+        expect(text(seen)).toEqual(text(expected));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("identifiers and keys are stored exactly, or refused with a code", async () => {
+    await fc.assert(
+      fc.asyncProperty(awkwardText, awkwardText, async (identifier, key) => {
+        try {
+          const task = defineTask({ identifier, payload: z.object({}) });
+          const answer = await tasks.enqueue(task, {}, { key, serialKey: key });
+          expect(await db.sql("SELECT identifier, key, serial_key FROM task WHERE id = $1", ["id" in answer ? answer.id : 0])).toEqual([{ identifier, key, serial_key: key }]);
+        } catch (error) {
+          expect(REFUSALS).toContain((error as { code: string }).code);
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test.each([100, 10_000, 100_000])("%i levels of nesting are stored or refused, and the next one is served", async (levels) => {
+    const deep = defineTask({ identifier: "deep", payload: z.any() });
+    const nested = JSON.parse(`${"[".repeat(Math.min(levels, 5000))}${"]".repeat(Math.min(levels, 5000))}`);
+    let payload = nested;
+    for (let level = 5000; level < levels; level += 1) payload = [payload];
+    const outcome = await tasks.enqueue(deep, payload).then(
+      (answer) => answer.status,
+      (error) => error.code,
+    );
+    expect(["enqueued", ...REFUSALS]).toContain(outcome);
+    expect(await tasks.enqueue(deep, [])).toMatchObject({ status: "enqueued" });
+  });
+
+  test("numbers that plain SQL stores and JavaScript lacks fail their task and no other", async () => {
+    await db.sql("SELECT enqueue_task('number', '{\"n\": 1e400}', max_attempts => 1), enqueue_task('number', '{\"n\": 2}')");
+    const number = defineTask({ identifier: "number", payload: z.object({ n: z.number() }) });
+    const seen: number[] = [];
+    await drainTasks({ database: db.database, handlers: [number.handle(({ n }) => void seen.push(n))] });
+    expect(seen).toEqual([2]);
+    expect(await db.sql("SELECT outcome FROM failed_task")).toEqual([{ outcome: "FAILED" }]);
+  });
+
+  test("whatever a handler throws is kept as text that can be stored", async () => {
+    const thrower = defineTask({ identifier: "thrower", payload: z.object({ n: z.number() }), maxAttempts: 1 });
+    const hostile: unknown[] = ["a\0b\ud800", null, undefined, Symbol("s"), Object.create(null), new Error("x".repeat(100_000)), { toString: () => 1 }, new Error("\0")];
+    await tasks.enqueueMany(thrower, hostile.map((_, n) => ({ n })));
+    await drainTasks({
+      database: db.database,
+      handlers: [
+        thrower.handle(({ n }) => {
+          throw hostile[n];
+        }),
+      ],
+    });
+    const runs = await db.sql<{ error_details: string }>("SELECT error_details FROM task_run");
+    expect(runs).toHaveLength(hostile.length);
+    for (const { error_details } of runs) expect(Buffer.byteLength(error_details)).toBeLessThanOrEqual(8192);
+  });
+});
+
+/** Key order is jsonb's own. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, inner) =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+  );
+}
