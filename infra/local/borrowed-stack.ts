@@ -5,12 +5,12 @@ import { PostgresError } from "./postgres-error.ts";
 import { type Stack, startStack } from "./stack.ts";
 
 /** How long another command may hold the data folder. */
-const waitMs = 60_000;
+const waitMs = 30_000;
 
 /**
  * The stand-in at the Data API port, if one answers there. Else a stack on the data folder of `npm start`, at a port that
  * only this command knows: another command must not lean on what ends with this one.
- * @throws PostgresError data_folder_in_use when another process keeps the folder for a minute without answering at the port
+ * @throws PostgresError data_folder_in_use when another process keeps the folder for half a minute without answering at the port
  */
 export async function borrowStack(
   serviceDir: string,

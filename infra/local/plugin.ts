@@ -1,6 +1,7 @@
 /** Our side of serverless.yml: stage `local` never leaves this machine, and each command builds in a folder of its own. */
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { codeOf } from "../../lib/errors.ts";
 import { borrowStack } from "./borrowed-stack.ts";
 import type { Stack } from "./stack.ts";
 
@@ -11,7 +12,7 @@ interface Serverless {
   classes: { Error: new (message: string, code?: string) => Error };
   service: {
     provider: { stage: string; environment: Record<string, unknown> };
-    custom: { esbuild: Record<string, unknown> };
+    custom: { esbuild: Record<string, unknown> & { watch: { pattern: string[] } } };
   };
 }
 
@@ -42,6 +43,8 @@ export default class StintPlugin {
     if (command === "offline") endWithParent();
     const { esbuild } = this.#serverless.service.custom;
     esbuild.outputWorkFolder = buildFolder(this.#serverless.serviceDir);
+    // A change in a source file takes the place of what runs, tasks included; with this, it waits for the next start.
+    if (process.env.STINT_WATCH === "false") esbuild.watch.pattern = [];
     // `invoke local` finds no handler under the extension that Lambda needs for a module.
     if (command === "invoke" && subcommand === "local") esbuild.outputFileExtension = ".js";
   }
@@ -61,7 +64,10 @@ export default class StintPlugin {
     const { environment } = this.#serverless.service.provider;
     // Named by `-e`: that one it is.
     if (!this.#local || process.env.AWS_ENDPOINT_URL_RDS_DATA !== environment.AWS_ENDPOINT_URL_RDS_DATA) return;
-    const found = await borrowStack(this.#serverless.serviceDir);
+    const found = await borrowStack(this.#serverless.serviceDir).catch((error: Error) => {
+      // Of these osls prints the message alone; of others a stack.
+      throw codeOf(error) === undefined ? error : new this.#serverless.classes.Error(error.message, codeOf(error));
+    });
     if ("stack" in found) this.#stack = found.stack;
     process.env.AWS_ENDPOINT_URL_RDS_DATA = found.endpoint;
   }

@@ -37,7 +37,7 @@ async function run(): Promise<number> {
     producer = await startProducer(database, producerLog());
     say(welcome(port, stack, logFile));
     // Schedules fire at the full minute: this stands in for the first one.
-    await tick(lambdaPort, { slot: 0, resident: process.env.TASK_PROCESSOR_RESIDENT_SLOTS !== "0" });
+    tick(lambdaPort, { slot: 0, resident: process.env.TASK_PROCESSOR_RESIDENT_SLOTS !== "0" }).catch(() => {});
     const ended = await Promise.race([stopped, offline.exited, reportForEver(port, producer)]);
     if (typeof ended === "string") return 0;
     throw new PlaceError(`The functions ended by themselves: ${offline.lastLines()}`);
@@ -77,14 +77,11 @@ An example producer enqueues webhooks; slot 0 stays and runs them, the others co
 `;
 }
 
-/** As a schedule does: without waiting for the invocation to end. */
+/** As a schedule does, with an answer at its end: serverless-offline dies of an asynchronous invocation that fails. */
 async function tick(lambdaPort: number, event: { slot: number; resident: boolean }): Promise<void> {
-  const answer = await fetch(`http://127.0.0.1:${lambdaPort}/2015-03-31/functions/stint-local-processor/invocations`, {
-    method: "POST",
-    headers: { "x-amz-invocation-type": "Event" },
-    body: JSON.stringify(event),
-  });
-  if (!answer.ok) say(`The first invocation was refused (${answer.status}); the schedules follow at the full minute.`);
+  const url = `http://127.0.0.1:${lambdaPort}/2015-03-31/functions/stint-local-processor/invocations`;
+  const answer = await fetch(url, { method: "POST", body: JSON.stringify(event) });
+  if (answer.headers.has("x-amz-function-error")) say(`The first invocation failed: ${await answer.text()}`);
 }
 
 async function reportForEver(port: number, producer: Producer): Promise<never> {
@@ -94,7 +91,7 @@ async function reportForEver(port: number, producer: Producer): Promise<never> {
       .then((answer) => answer.json() as Promise<{ waiting?: number }>)
       .catch(() => ({ waiting: undefined }));
     say(
-      `${new Date().toISOString().slice(11, 19)}Z  webhooks delivered: ${producer.delivered}, tasks waiting: ${waiting ?? "unknown"}`,
+      `${new Date().toISOString().slice(11, 19)}Z  webhooks delivered: ${producer.delivered}, tasks waiting: ${waiting ?? "unknown: the functions' log says why"}`,
     );
   }
 }

@@ -792,7 +792,7 @@ BEGIN
     IF EXISTS (SELECT FROM serial_gap) THEN
       PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT identifier, serial_key FROM serial_gap ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) AS g;
     END IF;
-    IF v_want > 0 AND NOT h.holds_suspect AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
+    IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
       SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves
       INTO v_suspect FROM task t
       WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND t.scheduled_for <= v_now AND t.identifier = ANY (v_identifiers)
