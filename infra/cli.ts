@@ -36,7 +36,14 @@ DATABASE_SECRET_ARN and DATABASE_NAME (an Aurora cluster). A flag goes before it
 Exit codes: 0 done, 1 failed, 2 wrong usage.`,
   );
 
-for (const command of [migrateCommand(), dataApiCommand(), runCommand(), checkCommand(), enqueueCommand(), monitoringCommand()]) {
+for (const command of [
+  migrateCommand(),
+  dataApiCommand(),
+  runCommand(),
+  checkCommand(),
+  enqueueCommand(),
+  monitoringCommand(),
+]) {
   program.addCommand(command.copyInheritedSettings(program));
 }
 

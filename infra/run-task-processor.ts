@@ -1,11 +1,12 @@
 /** A local scheduler for containers: threads that take free slots and stay, over the same invocations as in the cloud. */
+import { builtInHandlers } from "../lib/built-in.ts";
 import { pause } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { DatabaseError } from "../lib/database/failure.ts";
 import type { Database } from "../lib/database/port.ts";
 import { codeOf, StintError } from "../lib/errors.ts";
-import { canaryHandler } from "../lib/health.ts";
 import type { Log } from "../lib/log.ts";
+import { Places } from "../lib/places.ts";
 import { createRegistry, type Registry } from "../lib/registry.ts";
 import { pendingMigrations } from "../lib/sql/migrate.ts";
 import type { TaskHandler } from "../lib/task.ts";
@@ -25,7 +26,7 @@ export interface TaskProcessorOptions {
 /** As many as the database has: slots 0 to 999. */
 const SEATS = 1000;
 const FIRST_RETRY_MS = 500;
-const LONGEST_RETRY_MS = 30_000;
+const LONGEST_RETRY_MS = 15_000;
 
 /**
  * Runs until the signal aborts.
@@ -33,7 +34,7 @@ const LONGEST_RETRY_MS = 30_000;
  */
 export async function runTaskProcessor(options: TaskProcessorOptions): Promise<void> {
   const { config, databases, handlers, log, signal } = options;
-  const registry = createRegistry([...handlers, canaryHandler(databases)], null);
+  const registry = createRegistry([...handlers, ...builtInHandlers(config, databases)], null);
   await untilReady(options);
   if (signal.aborted) return;
   const residents = Math.min(config.residentSlots ?? config.numThreads, config.numThreads);
@@ -44,8 +45,26 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
     databases: config.databases.map(({ name }) => name).join(","),
     tasks: handlers.length,
   });
-  const seats = new Set<number>();
-  await Promise.all(Array.from({ length: config.numThreads }, (_, number) => runThread({ ...options, registry, seats, number, resident: number < residents })));
+  const seatsOf = databases.map(() => new Set<number>());
+  const seatings = Array.from({ length: config.numThreads }, (_, thread) => {
+    // One database's outage must not cost the other anything: a seat in each, found and lost independently. A task takes a
+    // place of the thread wherever it comes from.
+    const places = new Places(config.queuePopSize);
+    const resident = thread < residents;
+    return databases.map((database, rank) =>
+      keepSeated({
+        ...options,
+        registry,
+        thread,
+        places,
+        database,
+        name: config.databases[rank]!.name,
+        seats: seatsOf[rank]!,
+        resident,
+      }),
+    );
+  });
+  await Promise.all(seatings.flat());
 }
 
 /** Waits for databases that are away, so that a container may start before its database. */
@@ -54,7 +73,8 @@ async function untilReady({ databases, log, signal }: TaskProcessorOptions): Pro
     try {
       for (const database of databases) {
         const pending = await pendingMigrations(database);
-        if (pending.length > 0) throw new StintError("schema_missing", `The database lacks ${pending.join(", ")}: run \`stint migrate\`.`);
+        if (pending.length === 0) continue;
+        throw new StintError("schema_missing", `The database lacks ${pending.join(", ")}: run \`stint migrate\`.`);
       }
       return;
     } catch (error) {
@@ -64,33 +84,30 @@ async function untilReady({ databases, log, signal }: TaskProcessorOptions): Pro
   }
 }
 
-interface ThreadOptions extends TaskProcessorOptions {
+interface Seating extends TaskProcessorOptions {
   readonly registry: Registry;
-  /** What the threads of this process sit on or are trying: no two try the same. */
+  readonly thread: number;
+  readonly database: Database;
+  readonly name: string;
+  readonly places: Places;
+  /** What threads of this process sit on or are trying in this database: no two try the same. */
   readonly seats: Set<number>;
-  readonly number: number;
+  /** Keeps polling; else it looks at each schedule interval. */
   readonly resident: boolean;
 }
 
-async function runThread(options: ThreadOptions): Promise<void> {
-  const { config, signal } = options;
-  const log = options.log.with({ thread: options.number });
+/** Takes a seat, and another whenever that one is lost, until the signal aborts. */
+async function keepSeated(seating: Seating): Promise<void> {
+  const { config, signal } = seating;
+  const log = seating.log.with({
+    thread: seating.thread,
+    ...(config.databases.length > 1 && { database: seating.name }),
+  });
   for (let failures = 0; !signal.aborted; ) {
     try {
-      const report = await sitDown(options);
+      const report = await sitDown(seating);
       failures = 0;
-      if (report === undefined) {
-        log.warn("no slot is free", { slots: SEATS });
-        await pause(config.sleepIntervalMs, signal);
-      } else if (report.left === "lease_lost" && !signal.aborted) {
-        log.warn("lost its lease: the database did not answer in time", ended(report));
-        await pause(config.sleepIntervalMs, signal);
-      } else {
-        // A look that found nothing is no news.
-        if (report.left === "nothing_due" && report.claimed === 0) log.debug("found nothing due", ended(report));
-        else log.info("left its slot", ended(report));
-        if (report.left === "nothing_due") await pause(SCHEDULE_INTERVAL_MS, signal);
-      }
+      await pause(pauseAfter(report, seating, log), signal);
     } catch (error) {
       await backOff(error, failures, log, signal);
       failures += 1;
@@ -98,14 +115,44 @@ async function runThread(options: ThreadOptions): Promise<void> {
   }
 }
 
+/** Tells how it went, and how long to wait before the next seat. */
+function pauseAfter(report: InvocationReport | undefined, { config, signal }: Seating, log: Log): number {
+  if (report === undefined) {
+    if (!signal.aborted) log.warn("no slot is free", { slots: SEATS });
+    return config.sleepIntervalMs;
+  }
+  const { slot, left, claimed, succeeded, failed, rescued } = report;
+  const fields = { slot, left, claimed, succeeded, failed, rescued };
+  if (left === "lease_lost" && !signal.aborted) {
+    log.warn("lost its lease: the database did not answer in time", fields);
+    return config.sleepIntervalMs;
+  }
+  // A look that found nothing is no news.
+  if (left === "nothing_due" && claimed === 0) log.debug("found nothing due", fields);
+  else log.info("left its slot", fields);
+  return left === "nothing_due" ? SCHEDULE_INTERVAL_MS : 0;
+}
+
 /** Takes the lowest free slot and stays there as long as it may. Undefined: none was free. */
-async function sitDown({ config, databases, registry, seats, resident, log, signal }: ThreadOptions): Promise<InvocationReport | undefined> {
+async function sitDown(seating: Seating): Promise<InvocationReport | undefined> {
+  const { config, databases, database, registry, seats, resident, places, log, signal } = seating;
+  const settings = { ...config, invocationMs: null };
+  const recurringDatabase = databases.at(-1)!;
   for (let slot = 0; slot < SEATS && !signal.aborted; slot += 1) {
     if (seats.has(slot)) continue;
     seats.add(slot);
     try {
-      const settings = { ...config, invocationMs: null };
-      const report = await runInvocation({ databases, registry, slot, resident, onlyFree: true, settings, log, signal });
+      const how = {
+        databases: [database],
+        recurringDatabase,
+        registry,
+        slot,
+        resident,
+        onlyFree: true,
+        places,
+        settings,
+      };
+      const report = await runInvocation({ ...how, log, signal });
       if (report.left !== "seat_taken") return report;
     } finally {
       seats.delete(slot);
@@ -114,11 +161,9 @@ async function sitDown({ config, databases, registry, seats, resident, log, sign
   return undefined;
 }
 
-/** What an operator wants to read of it. */
-const ended = ({ slot, left, claimed, succeeded, failed, rescued }: InvocationReport) => ({ slot, left, claimed, succeeded, failed, rescued });
-
 async function backOff(error: unknown, failures: number, log: Log, signal: AbortSignal): Promise<void> {
   const waitMs = Math.round(Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures) * (0.5 + Math.random() / 2));
-  log.error("the database is away or refuses; trying again", { code: codeOf(error), error: error instanceof Error ? error.message : String(error), waitMs });
+  const message = error instanceof Error ? error.message : String(error);
+  log.error("the database is away or refuses; trying again", { code: codeOf(error), error: message, waitMs });
   await pause(waitMs, signal);
 }

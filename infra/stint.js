@@ -19,7 +19,9 @@ function stripsTypes() {
 function runOnNewerNode() {
   const node = fileURLToPath(new URL("../node_modules/.bin/node", import.meta.url));
   if (!existsSync(node) || realpathSync(node) === realpathSync(process.execPath)) {
-    process.stderr.write(`stint: Node ${process.versions.node} is too old for a checkout: run npm ci here, or use Node 24.\n`);
+    process.stderr.write(
+      `stint: Node ${process.versions.node} is too old for a checkout: run npm ci here, or use Node 24.\n`,
+    );
     process.exitCode = 1;
     return;
   }

@@ -43,7 +43,8 @@ function judge(row: SlotRow, { graceMs, sleepIntervalMs }: ThreadHealthOptions):
   if (!ended && seenAgoMs > graceMs + sleepIntervalMs) {
     return { slot, state: "unhealthy", why: `not seen for ${seen}, allowed are ${seconds(graceMs + sleepIntervalMs)}` };
   }
-  if (!ticks(row)) return { slot, state: "unhealthy", why: `no tick for ${seen}, allowed are ${seconds(2 * SCHEDULE_INTERVAL_MS)}` };
+  if (!ticks(row))
+    return { slot, state: "unhealthy", why: `no tick for ${seen}, allowed are ${seconds(2 * SCHEDULE_INTERVAL_MS)}` };
   return { slot, state: "healthy", why: ended ? `ended ${seen} ago` : `seen ${seen} ago` };
 }
 

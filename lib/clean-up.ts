@@ -9,13 +9,18 @@ import { cleanUpBatch } from "./sql/operate.ts";
 const TRACES_DAYS = 2;
 
 /** The recurring task that every processor has while ENABLE_CLEAN_UP_OLD_TASKS is true. */
-export function cleanUpHandler(databases: readonly Database[], config: CleanUpConfig): RecurringHandler {
+export function cleanUpHandler(
+  databases: readonly Database[],
+  config: CleanUpConfig,
+  timeoutMs: number,
+): RecurringHandler {
   const schedule = { every: `${config.runEverySeconds}s`, firstRunTime: config.runTime };
   const task = defineRecurringTask({
     identifier: "task_processor.clean_up",
     ...schedule,
     schema: z.object({}),
     payload: {},
+    timeoutMs,
     maxAttempts: 10,
   });
   return task.handle(async (_, { signal, progress }) => {

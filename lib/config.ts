@@ -118,7 +118,7 @@ const environment = z.object({
   TASK_PROCESSOR_GRACE_PERIOD_MS: whole(5000, 600_000, 20_000),
   TASK_PROCESSOR_QUEUE_POP_SIZE: whole(1, 2000, 10),
   TASK_PROCESSOR_RESIDENT_SLOTS: z.optional(wholeNumber(0, 1000)),
-  TASK_PROCESSOR_INVOCATION_MS: whole(1000, 86_400_000, 900_000),
+  TASK_PROCESSOR_INVOCATION_MS: whole(10_000, 86_400_000, 900_000),
   TASK_PROCESSOR_SCHEMA: z._default(
     z.string().check(z.regex(/^[a-z_][a-z0-9_]{0,62}$/, "1 to 63 of a-z, 0-9 and _, no digit first")),
     "task_processor",
@@ -165,13 +165,11 @@ export function readConfig(env: Environment = process.env): Config {
   const values = parsed.success
     ? parsed.data
     : z.parse(environment, Object.fromEntries(Object.entries(given).filter(([name]) => !bad.has(name))));
-  if (
-    values.TASK_PROCESSOR_SLEEP_INTERVAL_MS > values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4 &&
-    !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")
-  ) {
-    problems.push(
-      describe("TASK_PROCESSOR_SLEEP_INTERVAL_MS", given, `from 50 to a quarter of the grace period, ${values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4}`),
-    );
+  const mostSleepMs = Math.floor(values.TASK_PROCESSOR_GRACE_PERIOD_MS / 4);
+  const sleepIntervalMs = values.TASK_PROCESSOR_SLEEP_INTERVAL_MS ?? Math.min(SLEEP_INTERVAL_MS, mostSleepMs);
+  if (sleepIntervalMs > mostSleepMs && !bad.has("TASK_PROCESSOR_GRACE_PERIOD_MS")) {
+    const allowed = `from 50 to a quarter of the grace period, ${mostSleepMs}`;
+    problems.push(describe("TASK_PROCESSOR_SLEEP_INTERVAL_MS", given, allowed));
   }
   const databases = readDatabases(values, given, problems);
   if (problems.length > 0) throw invalid(problems);

@@ -23,6 +23,10 @@ export interface InvocationOptions {
   /** Aborts to leave early: nothing more is claimed, what runs may end within the grace period. */
   readonly signal?: AbortSignal;
   readonly onFailure?: OnFailure;
+  /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */
+  readonly places?: Places;
+  /** Where recurring tasks are planned and fired. Default: the last database. */
+  readonly recurringDatabase?: Database;
 }
 
 export interface WorkerSettings {
@@ -62,7 +66,8 @@ export type LeaveReason = "nothing_due" | "superseded" | "out_of_time" | "stoppe
 /** @throws DatabaseError when a database refuses the exchange for good (schema_missing and the like); what is held is then released by its lease's end */
 export async function runInvocation(options: InvocationOptions): Promise<InvocationReport> {
   const startedAt = performance.now();
-  const places = new Places(options.settings.queuePopSize);
+  const places = options.places ?? new Places(options.settings.queuePopSize);
+  const recurringDatabase = options.recurringDatabase ?? options.databases.at(-1);
   const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
   const invocationId = randomUUID();
   const log = options.log.with({ slot: options.slot, invocation: invocationId });
@@ -71,7 +76,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
       new Drain({
         ...options,
         database,
-        recurring: database === options.databases.at(-1),
+        recurring: database === recurringDatabase,
         places,
         invocationId,
         reserveMs,

@@ -1,5 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,7 +28,16 @@ beforeAll(async () => {
   temp = mkdtempSync(join(tmpdir(), "stint-package-"));
   // A copy, so that packing builds nothing into the checkout.
   const copy = join(temp, "checkout");
-  for (const name of ["package.json", "tsconfig.json", "tsconfig.build.json", "LICENSE", "README.md", "CHANGELOG.md", "lib", "infra"]) {
+  for (const name of [
+    "package.json",
+    "tsconfig.json",
+    "tsconfig.build.json",
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "lib",
+    "infra",
+  ]) {
     if (existsSync(join(checkout, name))) cpSync(join(checkout, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(checkout, "node_modules"), join(copy, "node_modules"));
@@ -34,10 +52,18 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(temp, { recursive: true, force: true }));
 
-const variables = (): Record<string, string> => ({ PATH: process.env.PATH!, HOME: process.env.HOME ?? "", DATABASE_URL: db?.url ?? "" });
+const variables = (): Record<string, string> => ({
+  PATH: process.env.PATH!,
+  HOME: process.env.HOME ?? "",
+  DATABASE_URL: db?.url ?? "",
+});
 
 function run(command: string, args: readonly string[], cwd: string): { stdout: string; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8", env: cwd === project ? variables() : process.env });
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: "utf8",
+    env: cwd === project ? variables() : process.env,
+  });
   if (status !== 0) throw new Error(`${command} ${args.join(" ")}: exit ${status}\n${stdout}${stderr}`);
   return { stdout, stderr };
 }
@@ -62,7 +88,11 @@ await database.close();
 
 test("it holds what is needed, and neither sources nor tests", () => {
   const inside = join(project, "node_modules/stint");
-  expect(readdirSync(inside).filter((name) => name !== "README.md" && name !== "CHANGELOG.md").sort()).toEqual(["LICENSE", "dist", "infra", "lib", "package.json"]);
+  expect(
+    readdirSync(inside)
+      .filter((name) => name !== "README.md" && name !== "CHANGELOG.md")
+      .sort(),
+  ).toEqual(["LICENSE", "dist", "infra", "lib", "package.json"]);
   expect(readdirSync(join(inside, "infra"))).toEqual(["stint.js"]);
   expect(readdirSync(join(inside, "lib/sql/migrations")).every((name) => name.endsWith(".sql"))).toBe(true);
   expect(readFileSync(join(inside, "LICENSE"), "utf8")).toContain("Copyright (c) 2026, the Stint authors");
@@ -81,16 +111,29 @@ test("a producer script stores a task, and a task processor with handlers in Jav
      import * as z from "zod/mini";
      export const greet = defineTask({ identifier: "packaged.greet", payload: z.object({ name: z.string() }) }).handle(() => {});`,
   );
-  const processor = startNode(["node_modules/stint/infra/stint.js", "run-task-processor", "--numthreads", "1", "--tasks", "tasks.js"], variables(), project);
+  const processor = startNode(
+    ["node_modules/stint/infra/stint.js", "run-task-processor", "--numthreads", "1", "--tasks", "tasks.js"],
+    variables(),
+    project,
+  );
   await until("it has run", async () => (await db.sql("SELECT FROM task")).length === 0);
   processor.child.kill("SIGTERM");
   expect((await processor.ended).code).toBe(0);
-  expect(await db.sql("SELECT identifier, result FROM task_run")).toEqual([{ identifier: "packaged.greet", result: "SUCCESS" }]);
+  expect(await db.sql("SELECT identifier, result FROM task_run")).toEqual([
+    { identifier: "packaged.greet", result: "SUCCESS" },
+  ]);
 });
 
 test("without --tasks it says what is missing", async () => {
-  const { code, stderr } = await startNode(["node_modules/stint/infra/stint.js", "run-task-processor"], variables(), project).ended;
-  expect({ code, stderr }).toEqual({ code: 1, stderr: "option_invalid: --tasks FILE is needed: a module that exports your handlers.\n" });
+  const { code, stderr } = await startNode(
+    ["node_modules/stint/infra/stint.js", "run-task-processor"],
+    variables(),
+    project,
+  ).ended;
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: "option_invalid: --tasks FILE is needed: a module that exports your handlers.\n",
+  });
 });
 
 test("stint/processor makes the Lambda handlers", async () => {
@@ -99,7 +142,11 @@ test("stint/processor makes the Lambda handlers", async () => {
 });
 
 test("data-api serves a Postgres by its URL", async () => {
-  const server = startNode(["node_modules/stint/infra/stint.js", "data-api", "--port", "0", "--url", db.url], variables(), project);
+  const server = startNode(
+    ["node_modules/stint/infra/stint.js", "data-api", "--port", "0", "--url", db.url],
+    variables(),
+    project,
+  );
   await until("it listens", () => /http:\/\/127\.0\.0\.1:\d+/.test(server.output()));
   server.child.kill("SIGTERM");
   expect((await server.ended).code).toBe(0);

@@ -42,12 +42,12 @@ const taken = async (): Promise<number[]> =>
 
 test("two replicas add up: each thread has a slot of its own, and both work", async () => {
   const first = start("--numthreads", "2", "--queuepopsize", "2");
-  await until("the first has its slots", async () => (await taken()).length === 2);
+  await until("the first has its slots", async () => (await taken()).length === 2, first);
   const second = start("--numthreads", "3", "--queuepopsize", "2");
-  await until("the second has its slots", async () => (await taken()).length === 5);
+  await until("the second has its slots", async () => (await taken()).length === 5, first, second);
   expect(await taken()).toEqual([0, 1, 2, 3, 4]);
   await enqueueNaps(60, 200);
-  await until("all are done", async () => (await count("task")) === 0);
+  await until("all are done", async () => (await count("task")) === 0, first, second);
   expect(await count("task_run WHERE result = 'SUCCESS'")).toBe(60);
   expect(await count("(SELECT DISTINCT slot FROM task_run JOIN heartbeat USING (invocation_id)) s")).toBe(5);
   expect((await stint(["checktaskprocessorthreadhealth"], { DATABASE_URL: db.url })).code).toBe(0);
@@ -59,7 +59,7 @@ test("two replicas add up: each thread has a slot of its own, and both work", as
 test("SIGTERM finishes what runs, releases the rest, and exits 0", async () => {
   await enqueueNaps(30, 500);
   const processor = start("--numthreads", "1", "--queuepopsize", "10");
-  await until("it runs tasks", async () => (await count("task WHERE held_by IS NOT NULL")) > 0);
+  await until("it runs tasks", async () => (await count("task WHERE held_by IS NOT NULL")) > 0, processor);
   const { code, stderr } = await stop(processor);
   expect(code).toBe(0);
   expect(stderr).toContain("SIGTERM");
@@ -69,7 +69,7 @@ test("SIGTERM finishes what runs, releases the rest, and exits 0", async () => {
   expect(await count("task_run")).toBeGreaterThan(0);
   expect(await count("heartbeat WHERE ended_at IS NULL")).toBe(0);
   const next = start("--numthreads", "2");
-  await until("the rest is done", async () => (await count("task")) === 0);
+  await until("the rest is done", async () => (await count("task")) === 0, next);
   expect(await count("task_run WHERE result = 'SUCCESS'")).toBe(30);
   expect((await stop(next)).code).toBe(0);
 });
@@ -77,7 +77,7 @@ test("SIGTERM finishes what runs, releases the rest, and exits 0", async () => {
 test("a task that outlives half the grace period at SIGTERM is given back, unharmed", async () => {
   await enqueueNaps(1, 30_000);
   const processor = start("--numthreads", "1", "--graceperiodms", "5000");
-  await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1);
+  await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   expect((await stop(processor)).code).toBe(0);
   expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual([{ held_by: null, used: 0 }]);
 });
@@ -85,7 +85,7 @@ test("a task that outlives half the grace period at SIGTERM is given back, unhar
 test("a second signal ends it at once", async () => {
   await enqueueNaps(1, 30_000);
   const processor = start("--numthreads", "1", "--graceperiodms", "60000");
-  await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1);
+  await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   processor.child.kill("SIGTERM");
   await until("it has heard", () => processor.output().includes("SIGTERM"));
   await new Promise((resolve) => setTimeout(resolve, 400));
@@ -96,16 +96,16 @@ test("a second signal ends it at once", async () => {
 test("what a killed replica held is finished by the other after the grace period", async () => {
   const flags = ["--numthreads", "1", "--queuepopsize", "4", "--graceperiodms", "5000"];
   const doomed = start(...flags);
-  await until("it has its slot", async () => (await taken()).length === 1);
+  await until("it has its slot", async () => (await taken()).length === 1, doomed);
   await enqueueNaps(4, 20_000);
-  await until("it holds them", async () => (await count("task WHERE held_by IS NOT NULL")) === 4);
+  await until("it holds them", async () => (await count("task WHERE held_by IS NOT NULL")) === 4, doomed);
   const heir = start(...flags);
-  await until("the heir has a slot", async () => (await taken()).length === 2);
+  await until("the heir has a slot", async () => (await taken()).length === 2, doomed, heir);
   doomed.child.kill("SIGKILL");
   await doomed.ended;
   // Long naps kept them in its hands; what is left of them is short.
   await db.sql(`UPDATE task SET payload = '{"ms": 50}'`);
-  await until("all are done", async () => (await count("task")) === 0);
+  await until("all are done", async () => (await count("task")) === 0, heir);
   expect(await count("task_run WHERE result = 'SUCCESS' AND task_outcome = 'SUCCEEDED'")).toBe(4);
   expect(await count("task_run WHERE error_details LIKE 'abandoned%'")).toBe(4);
   expect(
@@ -113,27 +113,31 @@ test("what a killed replica held is finished by the other after the grace period
   ).toContain("slot 0: unhealthy");
   // The seat is free again: the next one to come takes it.
   const next = start(...flags);
-  await until("the lowest slot is taken", async () => (await taken())[0] === 0);
+  await until("the lowest slot is taken", async () => (await taken())[0] === 0, heir, next);
   expect((await Promise.all([stop(heir), stop(next)])).map(({ code }) => code)).toEqual([0, 0]);
 });
 
 test("a thread that a cloud tick displaces takes another seat", async () => {
   const processor = start("--numthreads", "1");
-  await until("it has its slot", async () => (await taken()).length === 1);
+  await until("it has its slot", async () => (await taken()).length === 1, processor);
   await db.sql("UPDATE slot SET epoch = epoch + 1, holder = gen_random_uuid() WHERE number = 0");
   await db.sql(
     "INSERT INTO heartbeat (invocation_id, slot, epoch, release_id, seq) SELECT holder, 0, epoch, 'cloud', 1 FROM slot WHERE number = 0",
   );
-  await until("it sits on another", async () => (await taken()).includes(1));
+  await until("it sits on another", async () => (await taken()).includes(1), processor);
   await enqueueNaps(1, 10);
-  await until("it works there", async () => (await count("task")) === 0);
+  await until("it works there", async () => (await count("task")) === 0, processor);
   expect((await stop(processor)).code).toBe(0);
   expect(processor.output()).toContain("left=superseded");
 });
 
 test("only so many threads are resident as asked; the others look and leave", async () => {
   const processor = start("--numthreads", "3", "--residentslots", "1");
-  await until("all have looked", async () => (await count("heartbeat")) === 3 && (await taken()).length === 1);
+  await until(
+    "all have looked",
+    async () => (await count("heartbeat")) === 3 && (await taken()).length === 1,
+    processor,
+  );
   expect((await stop(processor)).code).toBe(0);
 });
 
@@ -142,5 +146,34 @@ test("it waits for a database that is away, and stays alive", async () => {
     DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
   });
   await until("it has tried twice", () => processor.output().split("database_unavailable").length > 2);
+  expect((await stop(processor)).code).toBe(0);
+});
+
+test("of two databases, one that was away is drained again when it is back; the other goes on meanwhile", async () => {
+  const other = await openDatabase("pg");
+  const name = new URL(other.url).pathname.slice(1);
+  const client = createTaskClient({ database: other.database });
+  const processor = startStint(
+    ["run-task-processor", "--tasks", "test/fixtures/tasks.ts", "--numthreads", "2", "--graceperiodms", "5000"],
+    { DATABASE_URL: db.url, TASK_PROCESSOR_DATABASE_URL: other.url },
+  );
+  await client.enqueue(nap, { ms: 1 });
+  await until(
+    "both are drained",
+    async () => (await taken()).length === 2 && (await other.sql("SELECT FROM task")).length === 0,
+    processor,
+  );
+  await db.sql(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS false`);
+  await db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", [name]);
+  await until("it has noticed", () => processor.output().includes("database=task_processor"), processor);
+  await enqueueNaps(5, 10);
+  await until("the one that is there is drained", async () => (await count("task")) === 0, processor);
+  await db.sql(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS true`);
+  await client.enqueue(nap, { ms: 1 });
+  await until(
+    "the one that is back is drained",
+    async () => (await other.sql("SELECT FROM task")).length === 0,
+    processor,
+  );
   expect((await stop(processor)).code).toBe(0);
 });

@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto";
 import { TaskBackoffError, TaskCancelError } from "../../lib/index.ts";
+import { webhookSigningKey } from "./settings.ts";
 import { deliverWebhook } from "./webhooks.ts";
 
 /** As in Standard Webhooks: HMAC-SHA256 over "id.timestamp.body". */
@@ -10,8 +11,8 @@ function signed(key: string, id: string, body: string): Record<string, string> {
 }
 
 export const deliverWebhookHandler = deliverWebhook.handle(async ({ url, event, body }, { signal, taskId, log }) => {
-  const key = process.env.WEBHOOK_SIGNING_KEY;
-  if (!key) throw new TaskCancelError("WEBHOOK_SIGNING_KEY is not set.");
+  const key = webhookSigningKey();
+  if (key === undefined) throw new TaskCancelError("WEBHOOK_SIGNING_KEY is not set.");
   const text = JSON.stringify({ event, body });
   // The task's id stays the same at each attempt: the receiver can drop what it has seen.
   const headers = { "content-type": "application/json", ...signed(key, taskId, text) };

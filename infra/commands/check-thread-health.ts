@@ -11,10 +11,16 @@ interface CheckFlags {
 
 export const checkCommand = (): Command =>
   new Command("checktaskprocessorthreadhealth")
-    .description("Look at each slot's heartbeat. Exit 0 when all threads are healthy, 1 when one is not, or none was ever there.")
-    .addOption(new Option("--sleepintervalms <ms>", "the processor's (TASK_PROCESSOR_SLEEP_INTERVAL_MS)").argParser(wholeNumber))
+    .description(
+      "Look at each slot's heartbeat. Exit 0 when all threads are healthy, 1 when one is not, or none was ever there.",
+    )
+    .addOption(
+      new Option("--sleepintervalms <ms>", "the processor's (TASK_PROCESSOR_SLEEP_INTERVAL_MS)").argParser(wholeNumber),
+    )
     .addOption(new Option("--numthreads <n>", "the processor's (TASK_PROCESSOR_NUM_THREADS)").argParser(wholeNumber))
-    .addOption(new Option("--graceperiodms <ms>", "the processor's (TASK_PROCESSOR_GRACE_PERIOD_MS)").argParser(wholeNumber))
+    .addOption(
+      new Option("--graceperiodms <ms>", "the processor's (TASK_PROCESSOR_GRACE_PERIOD_MS)").argParser(wholeNumber),
+    )
     .action(check);
 
 async function check(flags: CheckFlags): Promise<void> {

@@ -17,8 +17,12 @@ interface DataApiFlags {
 
 export const dataApiCommand = (): Command =>
   new Command("data-api")
-    .description("Serve a stand-in of the RDS Data API in front of a Postgres, until stopped. For development: it is not AWS's.")
-    .addOption(new Option("--port <number>", "where it listens; 0 takes any free one").default("3001").argParser(wholeNumber))
+    .description(
+      "Serve a stand-in of the RDS Data API in front of a Postgres, until stopped. For development: it is not AWS's.",
+    )
+    .addOption(
+      new Option("--port <number>", "where it listens; 0 takes any free one").default("3001").argParser(wholeNumber),
+    )
     .option("--host <address>", "where it listens", "127.0.0.1")
     .addOption(
       new Option(
@@ -74,7 +78,8 @@ async function listen(options: DataApiOptions): Promise<DataApi> {
   try {
     return await startDataApi(options);
   } catch (error) {
-    if (codeOf(error) === "EADDRINUSE") throw new CommandError("port_in_use", `Port ${options.port} is in use: name another with --port.`);
+    if (codeOf(error) === "EADDRINUSE")
+      throw new CommandError("port_in_use", `Port ${options.port} is in use: name another with --port.`);
     throw error;
   }
 }
@@ -85,9 +90,11 @@ function where(url: string): string {
   return `Postgres at ${decodeURIComponent(host || "this machine")}${pathname}`;
 }
 
-const databaseOf = (url: string | undefined): string => (url === undefined ? "" : decodeURIComponent(new URL(url).pathname.slice(1))) || "postgres";
+const databaseOf = (url: string | undefined): string =>
+  (url === undefined ? "" : decodeURIComponent(new URL(url).pathname.slice(1))) || "postgres";
 
 function postgresUrl(text: string): string {
-  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) throw new InvalidArgumentError("It starts with postgres:// or postgresql://.");
+  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError("It starts with postgres:// or postgresql://.");
   return text;
 }

@@ -12,11 +12,19 @@ interface EnqueueFlags {
 
 export const enqueueCommand = (): Command =>
   new Command("enqueue")
-    .description("Store one task and print the answer as JSON. The identifier may be one that only the processor knows.")
+    .description(
+      "Store one task and print the answer as JSON. The identifier may be one that only the processor knows.",
+    )
     .addArgument(new Argument("<identifier>", "such as invoices.send"))
     .addArgument(new Argument("<json>", `the payload, such as '{"invoiceId": 7}'`))
-    .addOption(new Option("--delay-until <time>", "not before this moment, such as 2030-01-31T08:00:00Z").argParser(moment))
-    .addOption(new Option("--priority <name>", `${Object.keys(PRIORITIES).join(", ")} (default: NORMAL)`).argParser(priorityNamed))
+    .addOption(
+      new Option("--delay-until <time>", "not before this moment, such as 2030-01-31T08:00:00Z").argParser(moment),
+    )
+    .addOption(
+      new Option("--priority <name>", `${Object.keys(PRIORITIES).join(", ")} (default: NORMAL)`).argParser(
+        priorityNamed,
+      ),
+    )
     .action(async (identifier: string, json: string, { delayUntil, priority }: EnqueueFlags) => {
       const definition = permissive(identifier);
       const payload = parsed(identifier, json);
@@ -31,13 +39,18 @@ export const enqueueCommand = (): Command =>
 
 /** Takes any JSON; how often it is tried is left to the release that runs it: null is stored. */
 const permissive = (identifier: string): TaskDefinition =>
-  ({ ...defineTask({ identifier, payload: z.unknown() }), maxAttempts: null as unknown as number }) as unknown as TaskDefinition;
+  ({
+    ...defineTask({ identifier, payload: z.unknown() }),
+    maxAttempts: null as unknown as number,
+  }) as unknown as TaskDefinition;
 
 function parsed(identifier: string, json: string): unknown {
   try {
     return JSON.parse(json);
   } catch (cause) {
-    throw new StintError("payload_not_json", `${identifier}: the payload is not JSON: ${(cause as Error).message}`, { cause });
+    throw new StintError("payload_not_json", `${identifier}: the payload is not JSON: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 
@@ -52,6 +65,7 @@ function moment(text: string): Date {
 
 function priorityNamed(text: string): Priority {
   const name = text.toUpperCase();
-  if (!Object.hasOwn(PRIORITIES, name)) throw new InvalidArgumentError(`It is one of ${Object.keys(PRIORITIES).join(", ")}.`);
+  if (!Object.hasOwn(PRIORITIES, name))
+    throw new InvalidArgumentError(`It is one of ${Object.keys(PRIORITIES).join(", ")}.`);
   return name as Priority;
 }

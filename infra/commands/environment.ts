@@ -15,12 +15,18 @@ export function configOf(overrides: Overrides = {}): Config {
     return readConfig({ ...process.env, ...Object.fromEntries(given.map(([name, { value }]) => [name, value])) });
   } catch (error) {
     if (!(error instanceof StintError)) throw error;
-    const message = given.reduce((text, [name, { flag }]) => text.replace(`${name} is`, `${flag} (${name}) is`), error.message);
+    const message = given.reduce(
+      (text, [name, { flag }]) => text.replace(`${name} is`, `${flag} (${name}) is`),
+      error.message,
+    );
     throw new StintError(error.code, message, { cause: error });
   }
 }
 
-export async function withDatabases<T>(config: Config, work: (databases: readonly Database[]) => Promise<T>): Promise<T> {
+export async function withDatabases<T>(
+  config: Config,
+  work: (databases: readonly Database[]) => Promise<T>,
+): Promise<T> {
   const databases = await connectAll(config);
   try {
     return await work(databases);

@@ -4,7 +4,9 @@ import { configOf, withDatabases } from "./environment.ts";
 
 export const migrateCommand = (): Command =>
   new Command("migrate")
-    .description("Make or bring up to date Stint's schema in each configured database. Safe to repeat, and to run twice at once.")
+    .description(
+      "Make or bring up to date Stint's schema in each configured database. Safe to repeat, and to run twice at once.",
+    )
     .action(async () => {
       const config = configOf();
       await withDatabases(config, async (databases) => {

@@ -23,13 +23,33 @@ const number = (flags: string, description: string): Option => new Option(flags,
 
 export const runCommand = (): Command =>
   new Command("run-task-processor")
-    .description("Run tasks until stopped: threads that take free slots, so that replicas add up. For containers; in Lambda, schedules do this.")
-    .addOption(number("--sleepintervalms <ms>", "pause between polls of an idle thread (TASK_PROCESSOR_SLEEP_INTERVAL_MS, 2000)"))
+    .description(
+      "Run tasks until stopped: threads that take free slots, so that replicas add up. For containers; in Lambda, schedules do this.",
+    )
+    .addOption(
+      number(
+        "--sleepintervalms <ms>",
+        "pause between polls of an idle thread (TASK_PROCESSOR_SLEEP_INTERVAL_MS, 2000)",
+      ),
+    )
     .addOption(number("--numthreads <n>", "threads of this process (TASK_PROCESSOR_NUM_THREADS, 5)"))
-    .addOption(number("--graceperiodms <ms>", "silence after which a thread counts as stuck (TASK_PROCESSOR_GRACE_PERIOD_MS, 20000)"))
+    .addOption(
+      number(
+        "--graceperiodms <ms>",
+        "silence after which a thread counts as stuck (TASK_PROCESSOR_GRACE_PERIOD_MS, 20000)",
+      ),
+    )
     .addOption(number("--queuepopsize <n>", "most tasks one thread runs at a time (TASK_PROCESSOR_QUEUE_POP_SIZE, 10)"))
-    .addOption(number("--residentslots <n>", "threads that keep polling; the others look once a minute (TASK_PROCESSOR_RESIDENT_SLOTS, all)"))
-    .option("--tasks <file>", "a module that exports handlers, one by one or in lists (default, in a checkout: functions/tasks/index.ts)")
+    .addOption(
+      number(
+        "--residentslots <n>",
+        "threads that keep polling; the others look once a minute (TASK_PROCESSOR_RESIDENT_SLOTS, all)",
+      ),
+    )
+    .option(
+      "--tasks <file>",
+      "a module that exports handlers, one by one or in lists (default, in a checkout: functions/tasks/index.ts)",
+    )
     .action(run);
 
 async function run(flags: RunFlags): Promise<void> {
@@ -53,7 +73,8 @@ async function run(flags: RunFlags): Promise<void> {
   });
   const done = runTaskProcessor({ config, databases, handlers, log, signal: stop.signal });
   const inTime = await Promise.race([done.then(() => true), overdue.then(() => false)]);
-  if (!inTime) throw new StintError("aborted", "What runs has not ended within the grace period: others take over its tasks.");
+  if (!inTime)
+    throw new StintError("aborted", "What runs has not ended within the grace period: others take over its tasks.");
   await Promise.allSettled(databases.map((database) => database.close()));
   log.info("stopped");
   // A handler may have left something open.
@@ -75,7 +96,10 @@ async function loadHandlers(given: string | undefined): Promise<TaskHandler[]> {
   }
   const handlers = [...new Set(Object.values(module).flat(2).filter(isHandler))];
   if (handlers.length === 0) {
-    throw new StintError("option_invalid", `--tasks ${given ?? file} exports no handler: what \`task.handle(...)\` gives, or lists of it, is expected.`);
+    throw new StintError(
+      "option_invalid",
+      `--tasks ${given ?? file} exports no handler: what \`task.handle(...)\` gives, or lists of it, is expected.`,
+    );
   }
   return handlers;
 }
@@ -87,4 +111,7 @@ function defaultTasks(): string {
 }
 
 const isHandler = (value: unknown): value is TaskHandler =>
-  typeof value === "object" && value !== null && "definition" in value && typeof (value as { run?: unknown }).run === "function";
+  typeof value === "object" &&
+  value !== null &&
+  "definition" in value &&
+  typeof (value as { run?: unknown }).run === "function";

@@ -39,7 +39,7 @@ export default class StintPlugin {
   #initialize(): void {
     const [command, subcommand] = this.#serverless.processedInput.commands;
     if (command === "deploy") this.#refuseDeployment();
-    if (this.#local) useDummyCredentials();
+    if (this.#local) forgetTheWorld();
     if (command === "offline") endWithParent();
     const { esbuild } = this.#serverless.service.custom;
     esbuild.outputWorkFolder = buildFolder(this.#serverless.serviceDir);
@@ -79,9 +79,10 @@ export default class StintPlugin {
   }
 }
 
-/** Real ones must not get near stage local, nor may looking for them cost time. */
-function useDummyCredentials(): void {
-  for (const name of ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"]) delete process.env[name];
+/** Real credentials and databases of the shell must not get near stage local, nor may looking for them cost time. */
+function forgetTheWorld(): void {
+  for (const name of Object.keys(process.env))
+    if (/^(TASK_PROCESSOR_)?DATABASE|^AWS_(DEFAULT_)?PROFILE$|^AWS_SESSION_TOKEN$/.test(name)) delete process.env[name];
   Object.assign(process.env, {
     AWS_ACCESS_KEY_ID: "local",
     AWS_SECRET_ACCESS_KEY: "local",

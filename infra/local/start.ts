@@ -81,7 +81,8 @@ An example producer enqueues webhooks; slot 0 stays and runs them, the others co
 async function tick(lambdaPort: number, event: { slot: number; resident: boolean }): Promise<void> {
   const url = `http://127.0.0.1:${lambdaPort}/2015-03-31/functions/stint-local-processor/invocations`;
   const answer = await fetch(url, { method: "POST", body: JSON.stringify(event) });
-  if (answer.headers.has("x-amz-function-error")) say(`The first invocation failed: ${await answer.text()}`);
+  if (answer.headers.has("x-amz-function-error"))
+    say(`The first invocation failed: ${((await answer.json()) as { errorMessage?: string }).errorMessage}`);
 }
 
 async function reportForEver(port: number, producer: Producer): Promise<never> {

@@ -53,11 +53,14 @@ export function startNode(args: readonly string[], env: Record<string, string>, 
 export const stint = (args: readonly string[], env: Record<string, string> = {}): Promise<Ended> =>
   startStint(args, env).ended;
 
-/** Looks again and again until it is so; the test's own time limit ends it. */
-export async function until(what: string, holds: () => unknown): Promise<void> {
+/** Looks again and again until it is so. Gives up when a process that was started has ended by itself, and says what it wrote. */
+export async function until(what: string, holds: () => unknown, ...processes: readonly Running[]): Promise<void> {
   const deadline = performance.now() + 45_000;
   while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`It never came to this: ${what}`);
+    const over = processes.find(({ child }) => child.exitCode !== null);
+    if (over !== undefined || performance.now() > deadline) {
+      throw new Error(`It never came to this: ${what}\n${processes.map((one) => one.output()).join("\n")}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
