@@ -55,7 +55,7 @@ async function stop(
 ): Promise<void> {
   // What is called goes last. None of these may keep the next from being stopped.
   for (const end of [() => producer?.stop(), () => offline.stop(), closeDatabase, () => stack.stop()]) {
-    await Promise.resolve(end()).catch((error: unknown) => process.stderr.write(`While stopping: ${error}\n`));
+    await (async () => end())().catch((error: unknown) => process.stderr.write(`While stopping: ${error}\n`));
   }
 }
 

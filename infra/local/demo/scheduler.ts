@@ -26,7 +26,7 @@ export class Scheduler {
 
   start(): void {
     const tick = (): void => {
-      for (let slot = 0; slot < this.#options.slots; slot += 1) this.invoke({ slot, resident: slot === 0 });
+      for (let slot = 0; slot < this.#options.slots; slot += 1) void this.invoke({ slot, resident: slot === 0 });
     };
     tick();
     this.#timer = setInterval(tick, this.#options.everyMs);
@@ -37,18 +37,20 @@ export class Scheduler {
     clearInterval(this.#timer);
   }
 
-  invoke(event: { slot: number; resident: boolean }): void {
+  /** Resolves when the invocation has ended, however it did. */
+  async invoke(event: { slot: number; resident: boolean }): Promise<void> {
     const child = fork(join(import.meta.dirname, "invocation.ts"), [JSON.stringify(event)], {
       env: { PATH: process.env.PATH, ...this.#options.environment },
       execArgv: [],
       stdio: ["ignore", "ignore", "inherit", "ipc"],
     });
     this.#running.add(child);
-    child.once("error", () => this.#running.delete(child));
-    child.once("exit", (code) => {
-      this.#running.delete(child);
-      if (code !== 0) this.crashed += 1;
+    const code = await new Promise((resolve) => {
+      child.once("error", resolve);
+      child.once("exit", resolve);
     });
+    this.#running.delete(child);
+    if (code !== 0) this.crashed += 1;
   }
 
   kill(): void {

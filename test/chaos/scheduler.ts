@@ -1,0 +1,180 @@
+/** Does what EventBridge Scheduler and Lambda do, at a scaled-down interval, and what they and their machines do wrong. */
+import { type ChildProcess, fork } from "node:child_process";
+import { join } from "node:path";
+import type { WorkerSettings } from "../../lib/worker.ts";
+import type { Order } from "./invocation.ts";
+import type { Random } from "./random.ts";
+import type { Counts } from "./report.ts";
+import type { World } from "./world.ts";
+
+export interface Timing {
+  readonly slots: number;
+  readonly residents: number;
+  readonly everyMs: number;
+  /** The platform's time limit. */
+  readonly limitMs: number;
+  readonly settings: WorkerSettings;
+}
+
+/** Chances, per tick or per invocation. */
+export interface Mishaps {
+  readonly lost: number;
+  readonly late: number;
+  readonly duplicate: number;
+  readonly kill: number;
+  readonly freeze: number;
+}
+
+const NO_MISHAPS: Mishaps = { lost: 0, late: 0, duplicate: 0, kill: 0, freeze: 0 };
+const HEAP_MB = 96;
+
+export interface Invoked {
+  readonly child: ChildProcess;
+  readonly slot: number;
+  readonly resident: boolean;
+}
+
+export class Scheduler {
+  readonly #world: World;
+  readonly #timing: Timing;
+  readonly #random: Random;
+  readonly #counts: Counts;
+  readonly running = new Set<Invoked>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #mishaps: Mishaps;
+  #ticks: NodeJS.Timeout | undefined;
+  #started = 0;
+
+  constructor(world: World, timing: Timing, random: Random, counts: Counts, mishaps: Mishaps = NO_MISHAPS) {
+    this.#world = world;
+    this.#timing = timing;
+    this.#random = random;
+    this.#counts = counts;
+    this.#mishaps = mishaps;
+  }
+
+  start(): void {
+    this.#tick();
+    this.#ticks = setInterval(() => this.#tick(), this.#timing.everyMs);
+  }
+
+  /** From now on everything happens in time, and once; what was frozen goes on. */
+  calmDown(): void {
+    this.#mishaps = NO_MISHAPS;
+    for (const { child } of this.running) child.kill("SIGCONT");
+  }
+
+  /** No more ticks. Resolves when every process has gone, by itself or at the hard stop. */
+  async drain(): Promise<void> {
+    this.#clear();
+    await this.#allGone();
+  }
+
+  /** Ends every process, at once. */
+  async kill(): Promise<void> {
+    this.#clear();
+    for (const { child } of this.running) child.kill("SIGKILL");
+    await this.#allGone();
+  }
+
+  #tick(): void {
+    const { slots, everyMs } = this.#timing;
+    const { lost, late, duplicate } = this.#mishaps;
+    for (let slot = 0; slot < slots; slot += 1) {
+      if (this.#happens(lost, "tick.lost")) continue;
+      const times = this.#happens(duplicate, "tick.duplicate") ? 2 : 1;
+      for (let time = 0; time < times; time += 1) {
+        const lateMs = this.#happens(late, "tick.late") ? everyMs * 1.5 : 0;
+        // EventBridge fires anywhere within the interval.
+        this.#later(this.#random.between(0, everyMs * 0.9) + lateMs, () => this.invoke(slot));
+      }
+    }
+  }
+
+  invoke(slot: number, more: Partial<Order> = {}): Invoked {
+    const { limitMs, settings, residents } = this.#timing;
+    this.#started += 1;
+    const adapter = this.#started % 2 === 0 ? "pg" : "data-api";
+    const order: Order = {
+      slot,
+      resident: slot < residents,
+      limitMs,
+      settings,
+      target: this.#world.targets[adapter],
+      logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
+      ...more,
+    };
+    const child = fork(this.#world.invocation, [JSON.stringify(order)], {
+      env: {
+        PATH: process.env.PATH,
+        AWS_REGION: process.env.AWS_REGION,
+        AWS_ACCESS_KEY_ID: process.env.AWS_ACCESS_KEY_ID,
+        AWS_SECRET_ACCESS_KEY: process.env.AWS_SECRET_ACCESS_KEY,
+      },
+      execArgv: [`--max-old-space-size=${HEAP_MB}`],
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+    });
+    this.#counts.add("invocations");
+    this.#counts.add(`invocations.${adapter}`);
+    const invoked: Invoked = { child, slot, resident: order.resident };
+    this.running.add(invoked);
+    const timers: NodeJS.Timeout[] = [];
+    // A stopped process takes a SIGKILL as well.
+    timers.push(this.#later(limitMs, () => this.#end(child, "kill.time_limit")));
+    if (this.#random.chance(this.#mishaps.kill)) {
+      const afterMs = this.#random.between(0, Math.min(limitMs, this.#timing.everyMs * 1.5));
+      timers.push(this.#later(afterMs, () => this.#end(child, "kill.any_moment")));
+    }
+    if (this.#random.chance(this.#mishaps.freeze)) {
+      const afterMs = this.#random.between(100, this.#timing.everyMs);
+      const forMs = this.#random.between(0.5, 2.5) * settings.graceMs;
+      timers.push(this.#later(afterMs, () => timers.push(this.#freeze(child, forMs))));
+    }
+    child.on("error", () => {});
+    child.once("exit", (code, signal) => {
+      for (const timer of timers) clearTimeout(timer);
+      this.running.delete(invoked);
+      this.#counts.add(`ended.${signal ?? `code_${code}`}`);
+    });
+    return invoked;
+  }
+
+  #freeze(child: ChildProcess, forMs: number): NodeJS.Timeout {
+    if (child.kill("SIGSTOP"))
+      this.#counts.add(forMs > this.#timing.settings.graceMs ? "freeze.past_grace" : "freeze.short");
+    return this.#later(forMs, () => void child.kill("SIGCONT"));
+  }
+
+  #end(child: ChildProcess, why: string): void {
+    if (child.kill("SIGKILL")) this.#counts.add(why);
+  }
+
+  #happens(chance: number, name: string): boolean {
+    const happens = this.#random.chance(chance);
+    if (happens) this.#counts.add(name);
+    return happens;
+  }
+
+  #later(ms: number, work: () => void): NodeJS.Timeout {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      work();
+    }, ms);
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  /** Ticks that are still to come are forgotten; what ends processes stays. */
+  #clear(): void {
+    clearInterval(this.#ticks);
+  }
+
+  async #allGone(): Promise<void> {
+    while (this.running.size > 0) {
+      await new Promise((resolve) => {
+        for (const { child } of this.running) child.once("exit", resolve);
+      });
+    }
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+}

@@ -1,0 +1,50 @@
+/** The kinds of task of a chaos run. A producer needs these only; what they do to their process stands in handlers.ts. */
+import * as z from "zod/mini";
+import { defineRecurringTask, defineTask } from "../../lib/index.ts";
+
+/** The token is the payload's own identity: made by the producer, logged by the handler. */
+const payload = z.object({ token: z.string(), serial: z.optional(z.string()), forever: z.optional(z.boolean()) });
+const soon = { kind: "fixed", delayMs: 50 } as const;
+const kind = (name: string, more: { timeoutMs?: number; maxAttempts?: number } = {}) =>
+  defineTask({ identifier: `chaos.${name}`, payload, timeoutMs: 3000, maxAttempts: 20, backoff: soon, ...more });
+
+export const KINDS = {
+  /** Ends at once. */
+  quick: kind("quick"),
+  /** Works for a while, and looks after each step whether it still may. */
+  slow: kind("slow"),
+  /** As slow, one at a time and in order for each of a few keys. */
+  serial: kind("serial"),
+  /** Throws errors, and what are none, before it succeeds. */
+  flaky: kind("flaky"),
+  /** Ends as cancelled. */
+  cancels: kind("cancels"),
+  /** Never settles and ignores its signal. */
+  never: kind("never", { timeoutMs: 200, maxAttempts: 2 }),
+  /** Leaves a promise behind that rejects later, and a timer. */
+  leaks: kind("leaks"),
+  /** Calls process.exit, with 0 or 1, the first time. */
+  exits: kind("exits"),
+  /** Blocks the event loop for longer than the grace period the first time, or for ever each time. */
+  blocks: kind("blocks"),
+  /** Allocates until the process is ended for it, the first time. */
+  eats: kind("eats"),
+  /** Kills its process each time. */
+  poison: kind("poison", { maxAttempts: 2 }),
+  /** Has one attempt, and succeeds. */
+  single: kind("single", { maxAttempts: 1 }),
+} as const;
+
+export type Kind = keyof typeof KINDS;
+
+export const tick = defineRecurringTask({
+  identifier: "chaos.tick",
+  every: "1s",
+  schema: payload,
+  payload: { token: "tick" },
+  timeoutMs: 3000,
+  maxAttempts: 20,
+});
+
+/** So many waited for `forever` blocks; the platform's hard stop comes first. */
+export const FOREVER_MS = 60_000;

@@ -1,0 +1,104 @@
+/** What a run is played on: Postgres of its own in a temp folder, the Data API in front of it, the schema, the observer in it. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { build } from "esbuild";
+import pg from "pg";
+import { type DataApi, startDataApi } from "../../infra/local/data-api/index.ts";
+import { type LocalPostgres, startPostgres } from "../../infra/local/postgres.ts";
+import { LOCAL } from "../../infra/local/stack.ts";
+import { connectDataApi } from "../../lib/database/data-api.ts";
+import { connectPg } from "../../lib/database/pg.ts";
+import type { Database } from "../../lib/database/port.ts";
+import { migrate } from "../../lib/sql/migrate.ts";
+import type { Target } from "./invocation.ts";
+import { monitorSql } from "./monitor.ts";
+
+const schema = "task_processor";
+const SQL_DEADLINE_MS = 60_000;
+
+export interface World {
+  readonly postgres: LocalPostgres;
+  readonly dataApi: DataApi;
+  /** Where the processes log. */
+  readonly folder: string;
+  /** The bundled invocation. */
+  readonly invocation: string;
+  readonly targets: Readonly<Record<"pg" | "data-api", Target>>;
+  connect(adapter: "pg" | "data-api"): Database;
+  /** Past the adapters and the faults: repeated until Postgres is there, so only for what may be repeated. */
+  sql<Row>(text: string, values?: unknown[]): Promise<Row[]>;
+  close(keepLogs: boolean): Promise<void>;
+}
+
+export async function createWorld({ graceMs }: { graceMs: number }): Promise<World> {
+  // A profile of the caller's would be asked before the stand-in's dummy credentials.
+  delete process.env.AWS_PROFILE;
+  Object.assign(process.env, { AWS_REGION: LOCAL.region, AWS_ACCESS_KEY_ID: "local", AWS_SECRET_ACCESS_KEY: "local" });
+  const folder = mkdtempSync(join(tmpdir(), "stint-chaos-"));
+  const postgres = await startPostgres({ settings: { fsync: "off", max_connections: "300" } });
+  let dataApi: DataApi | undefined;
+  const pool = new pg.Pool({ connectionString: postgres.url, max: 3, options: `-c search_path=${schema}` });
+  pool.on("error", () => {});
+  const close = async (keepLogs: boolean): Promise<void> => {
+    await pool.end();
+    await dataApi?.close();
+    await postgres.stop("immediate");
+    if (!keepLogs) rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    const migrating = connectPg({ url: postgres.url, schema });
+    await migrate(migrating).finally(() => migrating.close());
+    dataApi = await startDataApi({
+      clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }],
+      maxConnections: 60,
+    });
+    const { endpoint } = dataApi;
+    const { resourceArn, secretArn, database } = LOCAL;
+    const targets = {
+      pg: { kind: "pg", url: postgres.url, schema },
+      "data-api": { kind: "data-api", endpoint, resourceArn, secretArn, database, schema },
+    } as const;
+    const invocation = join(folder, "invocation.mjs");
+    await bundle(invocation);
+    const world: World = {
+      postgres,
+      dataApi,
+      folder,
+      invocation,
+      targets,
+      connect: (adapter) => (adapter === "pg" ? connectPg(targets.pg) : connectDataApi(targets["data-api"])),
+      async sql<Row>(text: string, values: unknown[] = []) {
+        for (const startedAt = performance.now(); ; await sleep(50)) {
+          try {
+            return (await pool.query(text, values)).rows as Row[];
+          } catch (error) {
+            const refused = /^(22|23|42)/.test((error as { code?: string }).code ?? "");
+            if (refused || performance.now() - startedAt > SQL_DEADLINE_MS) throw error;
+          }
+        }
+      },
+      close,
+    };
+    await world.sql(monitorSql(graceMs));
+    return world;
+  } catch (error) {
+    await close(false);
+    throw error;
+  }
+}
+
+/** Bundled as for Lambda: a start takes a fifth of the time. */
+async function bundle(outfile: string): Promise<void> {
+  await build({
+    entryPoints: [join(import.meta.dirname, "invocation.ts")],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    external: ["pg-native"],
+    logLevel: "error",
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+  });
+}

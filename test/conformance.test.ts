@@ -1,0 +1,143 @@
+import { execFile } from "node:child_process";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { resolve } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { compare, points, type Target, tableOf } from "../infra/local/conformance.ts";
+import { startDataApi } from "../infra/local/data-api/index.ts";
+import { LOCAL } from "../infra/local/stack.ts";
+import { openDatabase } from "./support/database.ts";
+
+const [here, there] = [
+  await openDatabase("data-api", { migrated: false }),
+  await openDatabase("data-api", { migrated: false }),
+];
+const targetOf = (db: { url: string; endpoint: string }): Target => ({
+  ...LOCAL,
+  endpoint: db.endpoint,
+  database: db.url.split("?")[0]!.split("/").at(-1)!,
+});
+const schemas = async () =>
+  await there.sql<{ nspname: string }>("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'stint_conformance%'");
+
+/** Passes calls on, and changes what comes back. */
+async function startLiar(endpoint: string, change: (body: string) => string): Promise<Server> {
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const headers = Object.entries(request.headers).filter(
+      ([name]) => !/^(host|connection|content-length)$/.test(name),
+    );
+    const answer = await fetch(`${endpoint}${request.url}`, {
+      method: "POST",
+      headers: headers as [string, string][],
+      body: Buffer.concat(chunks),
+    });
+    const body = change(await answer.text());
+    const errorType = answer.headers.get("x-amzn-errortype");
+    response.writeHead(answer.status, {
+      "content-type": "application/json",
+      ...(errorType && { "x-amzn-errortype": errorType }),
+    });
+    response.end(body);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  return server;
+}
+
+const liars: Server[] = [];
+afterAll(() => {
+  for (const liar of liars) liar.close();
+});
+async function liarOf(change: (body: string) => string): Promise<Target> {
+  const liar = await startLiar(there.endpoint, change);
+  liars.push(liar);
+  return { ...targetOf(there), endpoint: `http://127.0.0.1:${(liar.address() as AddressInfo).port}` };
+}
+
+test("every number of the checklist but the faults has a point, and no name stands twice", () => {
+  const numbers = new Set(points.map(({ number }) => number));
+  expect([...numbers]).toEqual(Array.from({ length: 18 }, (_, place) => place + 1));
+  const names = points.map(({ number, name }) => `${number} ${name}`);
+  expect(new Set(names).size).toBe(names.length);
+});
+
+test("two stand-ins answer alike, and nothing is left behind", async () => {
+  const findings = await compare(targetOf(here), targetOf(there));
+  expect(findings.filter(({ same }) => !same)).toEqual([]);
+  expect(findings.length).toBeGreaterThan(100);
+  // A point that breaks by itself would be alike on both sides.
+  expect(findings.filter(({ standIn }) => JSON.stringify(standIn).includes('"failed"'))).toEqual([]);
+  expect(await schemas()).toEqual([]);
+});
+
+test("the points of the time limits, on stand-ins with short ones", async () => {
+  const limits = { statementMs: 500, idleMs: 500 };
+  const clusterOf = (db: { url: string }) => [{ resourceArn: LOCAL.resourceArn, url: db.url }];
+  const short = { statementTimeoutMs: limits.statementMs, transactionIdleMs: limits.idleMs };
+  const api = await startDataApi({ clusters: clusterOf(here), ...short });
+  const other = await startDataApi({ clusters: clusterOf(there), ...short });
+  try {
+    const findings = await compare(
+      { ...targetOf(here), endpoint: api.endpoint },
+      { ...targetOf(there), endpoint: other.endpoint },
+      { slow: true, limits },
+    );
+    expect(findings.filter(({ same }) => !same)).toEqual([]);
+    expect(findings.filter(({ number }) => number === 15)).toMatchObject([
+      { standIn: { error: "StatementTimeoutException" } },
+      { standIn: { error: "StatementTimeoutException" } },
+      { standIn: { error: "TransactionNotFoundException" } },
+    ]);
+  } finally {
+    await api.close();
+    await other.close();
+  }
+});
+
+test.each([
+  ["a value", "1.50::numeric", (body: string) => body.replace('{"stringValue":"1.50"}', '{"doubleValue":1.5}')],
+  ["a message", "a division by zero", (body: string) => body.replace("division by zero", "division by nothing")],
+  ["an id that is found again", "an id nobody gave", (body: string) => body.replace("is not found", "was closed")],
+])("%s that differs is found, and the rest is not blamed", async (_, name, change) => {
+  const findings = await compare(targetOf(here), await liarOf(change));
+  const different = findings.filter(({ same }) => !same).map((finding) => finding.name);
+  expect(different).toContain(name);
+  expect(different.length).toBeLessThan(5);
+  const table = tableOf(findings);
+  expect(table).toMatch(new RegExp(`${name.replaceAll(/[.()]/g, ".")} +DIFFERENT\\n +stand-in .*\\n +other `));
+  expect(table).toContain(`${findings.length - different.length} the same, ${different.length} different`);
+  expect(await schemas()).toEqual([]);
+});
+
+describe("the command", () => {
+  const run = (target: Target, ...more: string[]) =>
+    new Promise<{ code: number; stdout: string; stderr: string }>((done) => {
+      const script = resolve(import.meta.dirname, "../infra/local/conformance.ts");
+      const where = ["--endpoint", target.endpoint!, "--resource-arn", target.resourceArn];
+      const secret = ["--secret-arn", target.secretArn, "--database", target.database];
+      execFile(process.execPath, [script, ...where, ...secret, ...more], (error, stdout, stderr) =>
+        done({ code: Number(error?.code ?? 0), stdout, stderr }),
+      );
+    });
+
+  test("prints a table and ends with 0 where nothing differs", async () => {
+    const { code, stdout } = await run(targetOf(there));
+    expect(stdout).toMatch(/^ 1 {2}uuid = text +same$/m);
+    expect(stdout.trimEnd().split("\n").at(-1)).toMatch(/^\d+ the same, 0 different$/);
+    expect(code).toBe(0);
+  });
+
+  test("ends with 1 where something does, with --json too", async () => {
+    const { code, stdout } = await run(await liarOf((body) => body.replace('"x"', '"y"')), "--json");
+    const findings = JSON.parse(stdout) as { name: string; same: boolean }[];
+    expect(findings.filter(({ same }) => !same).map(({ name }) => name)).toEqual(["metadata of expressions"]);
+    expect(code).toBe(1);
+  });
+
+  test("ends with 2 where it cannot ask", async () => {
+    const { code, stderr } = await run({ ...targetOf(there), endpoint: "http://127.0.0.1:1" });
+    expect(stderr).toMatch(/ECONNREFUSED/);
+    expect(code).toBe(2);
+  });
+});
