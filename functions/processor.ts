@@ -1,6 +1,5 @@
 /** Called by schedules: one a slot, each minute. */
 import { createProcessorHandler } from "../lib/processor.ts";
-import { codeInMessage } from "./code-in-message.ts";
 import { handlers } from "./tasks/index.ts";
 
-export const handler = createProcessorHandler({ handlers }).onError(codeInMessage);
+export const handler = createProcessorHandler({ handlers });

@@ -8,10 +8,10 @@ export {
   createTaskClient,
   type EnqueueAnswer,
   type EnqueueManyAnswer,
-  type EnqueueOptions,
   type TaskClient,
   type TaskClientOptions,
 } from "./enqueue.ts";
+export type { EnqueueOptions } from "./enqueue-store.ts";
 export { type ErrorCode, StintError, TaskBackoffError, TaskCancelError } from "./errors.ts";
 export { taskProcessorHealthCheck } from "./health.ts";
 export { createLog, type Log } from "./log.ts";

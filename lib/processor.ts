@@ -3,9 +3,9 @@ import middy from "@middy/core";
 import type { APIGatewayProxyEventV2, APIGatewayProxyResultV2, Context } from "aws-lambda";
 import * as z from "zod/mini";
 import { builtInHandlers } from "./built-in.ts";
-import { StintError } from "./errors.ts";
+import { codeOf, StintError } from "./errors.ts";
 import { healthRoutes } from "./health.ts";
-import { answer, type HttpRequest, type Routes } from "./http.ts";
+import { answer, type HttpRequest, type Routes, refusal } from "./http.ts";
 import { createLog, type Log } from "./log.ts";
 import { monitoringRoute } from "./monitoring.ts";
 import { createRegistry } from "./registry.ts";
@@ -57,7 +57,7 @@ export function createProcessorHandler(options: ProcessorOptions) {
       remainingMs: () => Math.min(config.invocationMs, context.getRemainingTimeInMillis()),
       ...(options.onFailure && { onFailure: options.onFailure }),
     });
-  });
+  }).onError(putCodeInFront);
 }
 
 /** GET /health, /health/liveness, /health/readiness. */
@@ -84,7 +84,13 @@ export function createMigrateHandler() {
     const reports: MigrationReport[] = [];
     for (const database of (await runtime()).databases) reports.push(await migrate(database));
     return reports;
-  });
+  }).onError(putCodeInFront);
+}
+
+/** Lambda passes on an error's message only: its code goes to the front of it. */
+function putCodeInFront({ error }: { error?: Error | null | undefined }): void {
+  const code = codeOf(error);
+  if (error && code !== undefined) error.message = `${code}: ${error.message}`;
 }
 
 type HttpEvent = Partial<APIGatewayProxyEventV2> | null | undefined;
@@ -104,22 +110,14 @@ function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: R
       ),
       loopback: http === undefined,
     };
-    // The configuration is not the caller's business: it stands in the log.
-    const made = await runtime().catch((error: unknown) => {
-      log.error("the function cannot start", { error: String(error) });
-      return undefined;
-    });
-    const routes: Routes =
-      made === undefined
-        ? {
-            [request.path]: async () => ({
-              status: 503,
-              headers: { "content-type": "application/json" },
-              body: '{"error":{"code":"config_invalid","message":"The configuration is not usable; the log says why."}}',
-            }),
-          }
-        : routesOf(made, log);
-    const answered = await answer(routes, request, log);
+    const answered = await runtime().then(
+      (made) => answer(routesOf(made, log), request, log),
+      (error: unknown) => {
+        log.error("the function cannot start", { error: String(error) });
+        // What is wrong with the configuration is not the caller's business.
+        return refusal(503, codeOf(error) ?? "internal_error", "The function cannot start; its log says why.");
+      },
+    );
     if (http === undefined) return JSON.parse(answered.body);
     return { statusCode: answered.status, headers: { ...answered.headers }, body: answered.body };
   });

@@ -95,18 +95,24 @@ test("the points of the time limits, on stand-ins with short ones", async () => 
   }
 });
 
-test.each([
-  ["a value", "1.50::numeric", (body: string) => body.replace('{"stringValue":"1.50"}', '{"doubleValue":1.5}')],
-  ["a message", "a division by zero", (body: string) => body.replace("division by zero", "division by nothing")],
-  ["an id that is found again", "an id nobody gave", (body: string) => body.replace("is not found", "was closed")],
-])("%s that differs is found, and the rest is not blamed", async (_, name, change) => {
-  const findings = await compare(targetOf(here), await liarOf(change));
-  const different = findings.filter(({ same }) => !same).map((finding) => finding.name);
-  expect(different).toContain(name);
-  expect(different.length).toBeLessThan(5);
+test("what differs is found, and the rest is not blamed", async () => {
+  const lie = (body: string) =>
+    body
+      .replace('{"stringValue":"infinity"}', '{"isNull":true}')
+      .replace("division by zero; SQLState: 22012", "division by nothing; SQLState: 22012")
+      .replace("bm9ib2R5 is not found", "bm9ib2R5 was closed");
+  const findings = await compare(targetOf(here), await liarOf(lie));
+  const different = findings.filter(({ same }) => !same).map(({ number, name }) => `${number} ${name}`);
+  expect(different).toEqual([
+    "4 timestamptz 'infinity'",
+    "5 a division by zero",
+    "6 a transaction that failed",
+    "6 the commit of one that failed",
+    "6 an id nobody gave",
+  ]);
   const table = tableOf(findings);
-  expect(table).toMatch(new RegExp(`${name.replaceAll(/[.()]/g, ".")} +DIFFERENT\\n +stand-in .*\\n +other `));
-  expect(table).toContain(`${findings.length - different.length} the same, ${different.length} different`);
+  expect(table).toMatch(/a division by zero +DIFFERENT\n +stand-in .*by zero.*\n +other .*by nothing/);
+  expect(table).toMatch(/\d+ the same, 5 different$/);
   expect(await schemas()).toEqual([]);
 });
 

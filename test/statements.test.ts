@@ -104,6 +104,10 @@ describe.each(ADAPTERS)("over %s", async (adapter) => {
     // 42: syntax, unknown operators and functions, types that do not fit or cannot be told.
     if (failure) expect(failure.sqlState, failure.message).not.toMatch(/^42/);
   });
+
+  test("a forgotten cast is an error, also over pg, where the driver would leave the type to Postgres", async () => {
+    await expect(db.database.query(careless, { id: health })).rejects.toMatchObject({ sqlState: "42883" });
+  });
 });
 
 /** Shows that these tests can fail. */

@@ -1,7 +1,8 @@
 /** `npm run conformance`: the same questions to the stand-in and to another Data API, point by point. */
-import { parseArgs } from "node:util";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { Conversation, type Limits, type Target } from "./conformance/conversation.ts";
-import { fixtures, type Point, points } from "./conformance/points.ts";
+import { fixtures, type Point, singleCalls } from "./conformance/single-calls.ts";
+import { stories } from "./conformance/stories.ts";
 
 export type { Limits, Target } from "./conformance/conversation.ts";
 
@@ -19,6 +20,9 @@ export interface CompareOptions {
   readonly limits?: Limits;
 }
 
+/** In the order of the checklist. */
+export const points: readonly Point[] = [...singleCalls, ...stories].sort((a, b) => a.number - b.number);
+
 const awsLimits: Limits = { statementMs: 45_000, idleMs: 180_000 };
 
 /** Asks one side after the other, each in a schema that is dropped afterwards, so that both may be the same cluster. */
@@ -35,7 +39,7 @@ export async function compare(
   return chosen.map(({ number, name }, at) => ({
     number,
     name,
-    same: JSON.stringify(here[at]) === JSON.stringify(there[at]),
+    same: isDeepStrictEqual(here[at], there[at]),
     standIn: here[at],
     other: there[at],
   }));

@@ -44,7 +44,8 @@ export class DatabaseFaults {
     await this.#running;
     this.#world.dataApi.faults.clear();
     await this.#world.sql("UPDATE chaos.fault SET disk_full = 0");
-    for (const [name, count] of Object.entries(this.#world.dataApi.faults.injected)) this.#counts.add(`data_api.${name}`, count);
+    for (const [name, count] of Object.entries(this.#world.dataApi.faults.injected))
+      this.#counts.add(`data_api.${name}`, count);
   }
 
   async #loop(): Promise<void> {
@@ -64,7 +65,9 @@ export class DatabaseFaults {
         await sql(`SELECT pg_terminate_backend(pid) ${OTHERS}`);
         break;
       case "one_connection_cut":
-        await sql(`SELECT pg_terminate_backend(pid) FROM (SELECT pid ${OTHERS} ORDER BY state = 'active' DESC, random() LIMIT 1) one`);
+        await sql(
+          `SELECT pg_terminate_backend(pid) FROM (SELECT pid ${OTHERS} ORDER BY state = 'active' DESC, random() LIMIT 1) one`,
+        );
         break;
       case "statement_cancelled":
         // What a statement timeout does, 57014, at any moment of a call.
@@ -142,7 +145,16 @@ export class DatabaseFaults {
       case "resumingForMs":
         return { seed, resumingForMs: this.#random.between(100, 1000) };
       case "all":
-        return { seed, latencyMs: 20, dropBefore: 0.03, throttle: 0.03, serverError: 0.03, statementTimeout: 0.03, commitThenDrop: 0.05, commitThenError: 0.05 };
+        return {
+          seed,
+          latencyMs: 20,
+          dropBefore: 0.03,
+          throttle: 0.03,
+          serverError: 0.03,
+          statementTimeout: 0.03,
+          commitThenDrop: 0.05,
+          commitThenError: 0.05,
+        };
       default:
         return { seed, [one]: often };
     }

@@ -23,7 +23,11 @@ const NO_ERRORS: readonly unknown[] = [
   "text",
   0,
   Symbol("thrown"),
-  { toString: () => { throw new Error("no text"); } },
+  {
+    toString: () => {
+      throw new Error("no text");
+    },
+  },
   "\0 and \ud800",
 ];
 
@@ -98,6 +102,6 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       }),
     ),
     KINDS.poison.handle(logged(() => process.kill(process.pid, "SIGKILL"))),
-    tick.handle(logged(() => {})),
+    tick.handle((payload, context) => logged(() => {})(payload as Payload, context)),
   ];
 }

@@ -56,7 +56,17 @@ export function readLogs(world: World, counts: Counts): Logs {
       lines.set(line.task, [...(lines.get(line.task) ?? []), `${file} ${text}`]);
       if (line.message === "start") {
         const { task, identifier, attempt, token, serial, at } = line;
-        const execution = { file, task, identifier, attempt, token, serial, startedAt: at, believedAt: at, ended: false };
+        const execution = {
+          file,
+          task,
+          identifier,
+          attempt,
+          token,
+          serial,
+          startedAt: at,
+          believedAt: at,
+          ended: false,
+        };
         open.set(name, execution);
         executions.push(execution);
       }
@@ -99,7 +109,12 @@ export async function checkInvariants(
   }));
   const stored = await world.sql<Stored>(STORED);
   const { lost, found } = accountFor(stored, intents, logs);
-  broken.push(...found, ...overlaps(logs.executions), ...(await runsAgainstLogs(world, logs)), ...(await countersAndOccurrences(world)));
+  broken.push(
+    ...found,
+    ...overlaps(logs.executions),
+    ...(await runsAgainstLogs(world, logs)),
+    ...(await countersAndOccurrences(world)),
+  );
   const states: Record<string, number> = {};
   for (const { state } of stored) states[state.toLowerCase()] = (states[state.toLowerCase()] ?? 0) + 1;
   return { broken, lost, states, stored: stored.length };
@@ -165,7 +180,11 @@ export function overlaps(executions: readonly Execution[]): Broken[] {
     for (const next of group.slice(1)) {
       if (next.startedAt <= latest.believedAt) {
         const us = latest.believedAt - next.startedAt;
-        broken.push({ invariant: 1, what: `two runs at a time of ${key}, for ${us} us (${latest.file}, ${next.file})`, task: next.task });
+        broken.push({
+          invariant: 1,
+          what: `two runs at a time of ${key}, for ${us} us (${latest.file}, ${next.file})`,
+          task: next.task,
+        });
       }
       if (next.believedAt > latest.believedAt) latest = next;
     }
@@ -179,7 +198,8 @@ async function runsAgainstLogs(world: World, { executions }: Logs): Promise<Brok
   const byAttempt = new Map<string, Execution>();
   for (const execution of executions) {
     const name = `${execution.task} ${execution.attempt}`;
-    if (byAttempt.has(name)) broken.push({ invariant: 2, what: `attempt ${execution.attempt} was started twice`, task: execution.task });
+    if (byAttempt.has(name))
+      broken.push({ invariant: 2, what: `attempt ${execution.attempt} was started twice`, task: execution.task });
     byAttempt.set(name, execution);
   }
   const runs = await world.sql<{ task: string; attempt: number; result: string; error: string | null }>(
@@ -187,7 +207,8 @@ async function runsAgainstLogs(world: World, { executions }: Logs): Promise<Brok
   );
   for (const { task, attempt, result, error } of runs) {
     const execution = byAttempt.get(`${task} ${attempt}`);
-    if (result === "SUCCESS" && !execution?.ended) broken.push({ invariant: 2, what: `attempt ${attempt} succeeded without an end`, task });
+    if (result === "SUCCESS" && !execution?.ended)
+      broken.push({ invariant: 2, what: `attempt ${attempt} succeeded without an end`, task });
     if (result === "FAILURE" && execution === undefined && !error?.startsWith("abandoned. "))
       broken.push({ invariant: 2, what: `attempt ${attempt} failed without a start`, task });
   }

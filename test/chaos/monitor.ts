@@ -4,6 +4,7 @@ CREATE SCHEMA chaos;
 CREATE TABLE chaos.violation (invariant integer NOT NULL, what text NOT NULL, task bigint, invocation uuid, at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE TABLE chaos.fault (disk_full float8 NOT NULL);
 INSERT INTO chaos.fault VALUES (0);
+CREATE TABLE chaos.claim (task bigint NOT NULL, attempt integer NOT NULL, invocation uuid NOT NULL, seq integer NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 
 CREATE FUNCTION chaos.broken(p_invariant integer, p_what text, p_task bigint, p_invocation uuid) RETURNS void
 LANGUAGE sql AS $$ INSERT INTO chaos.violation (invariant, what, task, invocation) VALUES (p_invariant, p_what, p_task, p_invocation) $$;
@@ -48,9 +49,10 @@ BEGIN
     IF h.holds_suspect OR (OLD.suspect_since IS NOT NULL AND EXISTS (SELECT FROM task_processor.task WHERE held_by = NEW.held_by)) THEN
       PERFORM chaos.broken(7, 'a suspect that is not alone', OLD.id, NEW.held_by);
     END IF;
+    INSERT INTO chaos.claim VALUES (OLD.id, NEW.attempt, NEW.held_by, NEW.claim_seq);
     SELECT * INTO s FROM task_processor.slot WHERE number = h.slot;
     -- The newer holder's second exchange was over before this transaction began, so its first was too.
-    IF s.epoch <> h.epoch AND EXISTS (SELECT FROM task_processor.heartbeat n
+    IF h.seq > 0 AND s.epoch <> h.epoch AND EXISTS (SELECT FROM task_processor.heartbeat n
         WHERE n.slot = h.slot AND n.epoch > h.epoch AND n.seq >= 2 AND n.last_seen_at < now()) THEN
       PERFORM chaos.broken(12, 'a claim by one who was superseded', OLD.id, NEW.held_by);
     END IF;
@@ -83,7 +85,7 @@ BEGIN
   END IF;
   IF NEW.holder IS NULL AND OLD.holder IS NOT NULL THEN
     SELECT epoch INTO v_epoch FROM task_processor.heartbeat WHERE invocation_id = OLD.holder;
-    IF NOT chaos.guards(OLD.holder) OR v_epoch IS DISTINCT FROM OLD.epoch THEN
+    IF NOT chaos.guards(OLD.holder) OR v_epoch NOT IN (0, OLD.epoch) THEN
       PERFORM chaos.broken(4, 'a slot freed by one who is not its newest holder', NULL, OLD.holder);
     END IF;
   END IF;

@@ -61,7 +61,11 @@ export class Producers {
   /** Resolves when all has been enqueued, or they were stopped. */
   async run(): Promise<void> {
     const adapters = ["pg", "data-api"] as const;
-    await Promise.all([...adapters.map((one) => this.#enqueueing(one)), this.#inPgTransactions(), this.#inApiTransactions()]);
+    await Promise.all([
+      ...adapters.map((one) => this.#enqueueing(one)),
+      this.#inPgTransactions(),
+      this.#inApiTransactions(),
+    ]);
   }
 
   stop(): void {
@@ -96,7 +100,11 @@ export class Producers {
     const name = this.#random.chance(0.2) ? "slow" : "quick";
     this.#counts.add("producers.many");
     await this.#told(intents, async () => {
-      const answer = await client.enqueueMany(KINDS[name], intents.map(({ token }) => ({ token })), this.#details());
+      const answer = await client.enqueueMany(
+        KINDS[name],
+        intents.map(({ token }) => ({ token })),
+        this.#details(),
+      );
       return answer.status === "enqueued" ? answer.ids : [];
     });
   }
@@ -124,7 +132,11 @@ export class Producers {
     const key = `k${this.#random.below(10)}`;
     this.#counts.add("producers.keyed");
     await this.#told([intent], async () => {
-      const answer = await client.enqueue(KINDS.quick, { token: intent.token }, { ...this.#details(), key, onDuplicate });
+      const answer = await client.enqueue(
+        KINDS.quick,
+        { token: intent.token },
+        { ...this.#details(), key, onDuplicate },
+      );
       return "id" in answer ? [answer.id] : [];
     });
     if (intent.fate === "stored" || intent.fate === "unknown") this.#settle(intent, "shares_key");

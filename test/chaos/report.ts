@@ -64,7 +64,9 @@ export function printOutcome(outcome: Outcome, write: (line: string) => void): v
     write(`\n${title}`);
     for (const [name, count] of Object.entries(values)) write(`  ${name.padEnd(36)} ${String(count).padStart(9)}`);
   };
-  write(`\nseed ${outcome.seed}, ${outcome.seconds} s, ${outcome.tasks} tasks, ${outcome.kills} processes killed, ${outcome.lost} lost`);
+  write(
+    `\nseed ${outcome.seed}, ${outcome.seconds} s, ${outcome.tasks} tasks, ${outcome.kills} processes killed, ${outcome.lost} lost`,
+  );
   table("tasks", outcome.states);
   table("injected", outcome.faults);
   table("measured", outcome.measured);

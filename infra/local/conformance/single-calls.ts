@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Field } from "@aws-sdk/client-rds-data";
 import type { Conversation, More, Values } from "./conversation.ts";
 
@@ -12,7 +11,7 @@ export interface Point {
   run(api: Conversation): Promise<unknown>;
 }
 
-const s = (stringValue: string): Field => ({ stringValue });
+export const s = (stringValue: string): Field => ({ stringValue });
 const n = (longValue: number): Field => ({ longValue });
 const none: Field = { isNull: true };
 const id = "9b0f3c5e-0000-4000-8000-000000000000";
@@ -42,20 +41,8 @@ const expressions = (number: number, list: string[]): Point[] =>
     list.map((expression) => [expression, `SELECT ${expression} AS value`]),
   );
 
-const story = (number: number, name: string, run: (api: Conversation) => Promise<unknown>): Point => ({
-  number,
-  name,
-  run,
-});
-
-/** Each call of a story in turn, as it was seen. */
-async function inTurn(api: Conversation, works: Array<() => Promise<unknown>>): Promise<unknown[]> {
-  const seen: unknown[] = [];
-  for (const work of works) seen.push(await api.see(work));
-  return seen;
-}
-
-export const points: Point[] = [
+/** Those of a single call. */
+export const singleCalls: Point[] = [
   ...calls(1, [
     ["uuid = text", "SELECT 1 FROM {s}.item WHERE uid = :p", { p: s(id) }],
     ["uuid = text with a hint", "SELECT 1 FROM {s}.item WHERE uid = :p", { p: [s(id), "UUID"] }],
@@ -145,40 +132,6 @@ export const points: Point[] = [
     ["a database that is not there", "SELECT 1", {}, { database: "stint_conformance_nowhere" }],
     ["numberOfRecordsUpdated of an INSERT", "INSERT INTO {s}.item (label) VALUES ('a'), ('b')"],
   ]),
-  story(6, "commit, then the id is gone", async (api) => {
-    const transactionId = await api.begin();
-    return await inTurn(api, [
-      () => api.execute("INSERT INTO {s}.item (label) VALUES ('kept')", {}, { transactionId }),
-      () => api.commit(transactionId),
-      () => api.commit(transactionId),
-      () => api.execute("SELECT 1", {}, { transactionId }),
-      () => api.execute("SELECT count(*) FROM {s}.item WHERE label = 'kept'"),
-    ]);
-  }),
-  story(6, "a transaction that failed", async (api) => {
-    const transactionId = await api.begin();
-    return await inTurn(api, [
-      () => api.execute("SELECT 1/0", {}, { transactionId }),
-      () => api.execute("SELECT 1", {}, { transactionId }),
-      () => api.rollback(transactionId),
-    ]);
-  }),
-  story(6, "the commit of one that failed", async (api) => {
-    const transactionId = await api.begin();
-    return await inTurn(api, [
-      () => api.execute("SELECT 1/0", {}, { transactionId }),
-      () => api.commit(transactionId),
-      () => api.rollback(transactionId),
-    ]);
-  }),
-  story(6, "a deferred constraint at the commit", async (api) => {
-    const transactionId = await api.begin();
-    return await inTurn(api, [
-      () => api.execute("INSERT INTO {s}.item (parent) VALUES (-1)", {}, { transactionId }),
-      () => api.commit(transactionId),
-    ]);
-  }),
-  story(6, "an id nobody gave", (api) => api.see(() => api.rollback("bm9ib2R5"))),
   ...calls(7, [
     ["two statements", "SELECT 1; SELECT 2"],
     ["a trailing semicolon", "SELECT 1;"],
@@ -206,9 +159,6 @@ export const points: Point[] = [
     ["a request over 4 MiB", "SELECT length(:p)", { p: s("x".repeat(4 * 1024 * 1024)) }],
     ["sql of 65,537 characters", `SELECT 1 ${" ".repeat(65_537 - 9)}`],
   ]),
-  story(10, "a row of 100,000 characters", (api) =>
-    api.see(async () => (await api.execute("SELECT repeat('x', 100000)")).records![0]![0]!.stringValue!.length),
-  ),
   ...calls(11, [
     ["DATE with a time", "SELECT :p", { p: [s("2026-01-02T00:00:00Z"), "DATE"] }],
     ["TIME with six digits", "SELECT :p", { p: [s("03:04:05.123456"), "TIME"] }],
@@ -229,57 +179,6 @@ export const points: Point[] = [
     ],
     ["metadata of an UPDATE", "UPDATE {s}.item SET amount = 1 WHERE false", {}, { includeResultMetadata: true }],
   ]),
-  story(13, "a batch with RETURNING", (api) =>
-    api.see(() => api.batch("INSERT INTO {s}.item (label) VALUES (:p) RETURNING id", [{ p: s("x1") }, { p: s("x2") }])),
-  ),
-  story(13, "a batch whose second set fails", async (api) =>
-    inTurn(api, [
-      () => api.batch("INSERT INTO {s}.item (label) VALUES (:p)", [{ p: s("y1") }, { p: s("y1") }]),
-      () => api.execute("SELECT count(*) FROM {s}.item WHERE label = 'y1'"),
-    ]),
-  ),
-  story(13, "a batch without sets", (api) => api.see(() => api.batch("INSERT INTO {s}.item (label) VALUES ('z')", []))),
-  story(14, "two calls at once in one transaction", async (api) => {
-    const transactionId = await api.begin();
-    const first = api.see(() => api.execute("SELECT pg_sleep(1)::text", {}, { transactionId }));
-    await sleep(300);
-    const second = await api.see(() => api.execute("SELECT 1", {}, { transactionId }));
-    return [await first, second, await api.see(() => api.rollback(transactionId))];
-  }),
-  {
-    number: 15,
-    name: "a statement over the time limit",
-    slow: true,
-    run: async (api) => withoutConnection(await api.see(() => api.execute(sleeping(api)))),
-  },
-  {
-    number: 15,
-    name: "the same with continueAfterTimeout",
-    slow: true,
-    run: async (api) =>
-      withoutConnection(await api.see(() => api.execute(sleeping(api), {}, { continueAfterTimeout: true }))),
-  },
-  {
-    number: 15,
-    name: "a transaction left alone",
-    slow: true,
-    run: async (api) => {
-      const transactionId = await api.begin();
-      await sleep(api.limits.idleMs * 1.2);
-      return await api.see(() => api.execute("SELECT 1", {}, { transactionId }));
-    },
-  },
-  story(16, "a setting, a temporary table and a lock of the call before", async (api) =>
-    inTurn(api, [
-      () => api.execute("SELECT set_config('stint.conformance', 'left', false)"),
-      () => api.execute("SELECT NULLIF(current_setting('stint.conformance', true), '')"),
-      () => api.execute("CREATE TEMP TABLE stint_conformance (n int)"),
-      () => api.execute("SELECT n FROM stint_conformance"),
-      () => api.execute("SELECT pg_advisory_lock(20261124)::text"),
-      () => api.execute("SELECT pg_try_advisory_lock(20261124)"),
-      () => api.execute("SELECT current_setting('transaction_isolation'), current_setting('timezone')"),
-    ]),
-  ),
   ...calls(17, [
     [
       "objects by label",
@@ -301,15 +200,7 @@ export const points: Point[] = [
     "point(1,2)",
     "ROW(1,2)",
     "'127.0.0.1'::inet",
-    "'<a/>'::text",
     "B'101'",
     "pg_sleep(0)",
   ]),
 ];
-
-const sleeping = ({ limits }: Conversation): string => `SELECT pg_sleep(${(limits.statementMs * 1.2) / 1000})::text`;
-
-const withoutConnection = (seen: unknown): unknown => {
-  const { dbConnectionId: _, ...rest } = seen as Record<string, unknown>;
-  return rest;
-};

@@ -1,0 +1,149 @@
+/** How payloads get into the database: as few requests as their size allows, each repeatable. */
+import { randomUUID } from "node:crypto";
+import { pause } from "./clock.ts";
+import { DatabaseError } from "./database/failure.ts";
+import type { Database, ProducerTransaction } from "./database/port.ts";
+import { StintError } from "./errors.ts";
+import { tooLarge } from "./payload.ts";
+import { enqueueTasks } from "./sql/tasks.ts";
+import { PRIORITIES, type Priority, type TaskDefinition } from "./task.ts";
+import { activeTraceParent } from "./trace.ts";
+
+export interface EnqueueOptions {
+  /** Not before this moment. */
+  readonly delayUntil?: Date;
+  /** Default: the definition's. */
+  readonly priority?: Priority;
+  /** At most one task per (identifier, key) that has not started. 1 to 500 bytes. */
+  readonly key?: string;
+  /** What an enqueue with the key of a waiting task does: keep that one (default) or replace its payload, due time and priority. */
+  readonly onDuplicate?: "keep" | "replace";
+  /** Of all tasks of this identifier with this key one runs at a time, in the order they were stored. 1 to 500 bytes. */
+  readonly serialKey?: string;
+  /** The caller's open transaction: the task is stored if, and only if, it commits. */
+  readonly transaction?: ProducerTransaction;
+}
+
+/** Most bytes of payloads in one request: the Data API takes 4 MiB, and JSON within JSON grows. */
+const REQUEST_BYTES = 1_400_000;
+const REQUEST_TASKS = 10_000;
+const REPEAT_MS = 60_000;
+
+export interface Stored {
+  readonly status: "enqueued" | "duplicate" | "queue_full";
+  readonly ids: readonly string[];
+}
+
+/** All of them or none. @throws StintError payload_too_large | payload_not_json | database_* */
+export async function store(
+  database: Database,
+  definition: TaskDefinition,
+  texts: readonly string[],
+  options: EnqueueOptions,
+): Promise<Stored> {
+  const chunks = split(texts);
+  const encode = (chunk: readonly string[], token: string | null): string =>
+    requestOf(definition, chunk, token, options);
+  try {
+    if (options.transaction !== undefined) {
+      const transaction = database.adopt(options.transaction);
+      return await storeChunks(chunks, (chunk) => transaction.query(enqueueTasks, { request: encode(chunk, null) }));
+    }
+    // A token makes a repetition safe: one whose first answer was lost gives that answer.
+    const tokens = chunks.map(() => randomUUID());
+    return await repeat(() =>
+      chunks.length === 1
+        ? storeChunks(chunks, (chunk) => database.query(enqueueTasks, { request: encode(chunk, tokens[0]!) }))
+        : database.transaction((transaction) =>
+            storeChunks(chunks, (chunk, place) =>
+              transaction.query(enqueueTasks, { request: encode(chunk, tokens[place]!) }),
+            ),
+          ),
+    );
+  } catch (error) {
+    throw explain(definition, error);
+  }
+}
+
+/** With a limit, an error within the transaction would not undo the chunks before it in a caller's own: the first chunk asks for all. */
+async function storeChunks(
+  chunks: readonly string[][],
+  send: (chunk: string[], place: number) => Promise<{ answer: string }[]>,
+): Promise<Stored> {
+  const ids: string[] = [];
+  let status: Stored["status"] = "enqueued";
+  for (const [place, chunk] of chunks.entries()) {
+    const [row] = await send(chunk, place);
+    const answer = JSON.parse(row!.answer) as Stored;
+    if (answer.status === "queue_full") return answer;
+    status = answer.status;
+    for (const id of answer.ids) ids.push(id);
+  }
+  return { status, ids };
+}
+
+async function repeat<T>(work: () => Promise<T>): Promise<T> {
+  const startedAt = performance.now();
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      // 23505 on the token: the first request was still running and has been answered by now.
+      const again =
+        error instanceof DatabaseError &&
+        (error.retry !== "never" || (error.sqlState === "23505" && error.constraint === "enqueue_request_pkey"));
+      if (!again || performance.now() - startedAt > REPEAT_MS) throw error;
+      await pause(Math.min(2000, 20 * 2 ** failures) * (0.5 + Math.random() / 2));
+    }
+  }
+}
+
+function split(texts: readonly string[]): string[][] {
+  const chunks: string[][] = [[]];
+  let bytes = 0;
+  for (const text of texts) {
+    const size = Buffer.byteLength(text) + 1;
+    if (chunks.at(-1)!.length > 0 && (bytes + size > REQUEST_BYTES || chunks.at(-1)!.length >= REQUEST_TASKS)) {
+      chunks.push([]);
+      bytes = 0;
+    }
+    chunks.at(-1)!.push(text);
+    bytes += size;
+  }
+  return chunks;
+}
+
+/** Payloads are JSON already: joined, not encoded again. */
+function requestOf(
+  definition: TaskDefinition,
+  texts: readonly string[],
+  token: string | null,
+  options: EnqueueOptions,
+): string {
+  const head = JSON.stringify({
+    token,
+    identifier: definition.identifier,
+    priority: options.priority === undefined ? definition.priority : PRIORITIES[options.priority],
+    delayUntil: options.delayUntil?.toISOString() ?? null,
+    maxAttempts: definition.maxAttempts,
+    queueSize: definition.queueSize ?? null,
+    key: options.key ?? null,
+    onDuplicate: options.onDuplicate ?? "keep",
+    serialKey: options.serialKey ?? null,
+    traceParent: activeTraceParent(),
+  });
+  return `${head.slice(0, -1)},"payloads":[${texts.join(",")}]}`;
+}
+
+function explain(definition: TaskDefinition, error: unknown): unknown {
+  if (!(error instanceof DatabaseError)) return error;
+  if (error.constraint === "payload_is_small") return tooLarge(definition.identifier);
+  if (error.sqlState === "54001" || error.sqlState === "22P05" || error.sqlState === "22P02") {
+    return new StintError(
+      "payload_not_json",
+      `${definition.identifier}: Postgres cannot store this payload: ${error.message}`,
+      { cause: error },
+    );
+  }
+  return error;
+}
