@@ -6,12 +6,33 @@ import { drainTasks } from "../lib/testing.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 
 /** Refusals that are allowed for input that cannot be stored; anything else is a defect. */
-const REFUSALS = new Set(["payload_not_json", "payload_too_large", "payload_invalid", "option_invalid", "definition_invalid"]);
+const REFUSALS = new Set([
+  "payload_not_json",
+  "payload_too_large",
+  "payload_invalid",
+  "option_invalid",
+  "definition_invalid",
+]);
 
 const awkwardText = fc.oneof(
   fc.string({ unit: "binary" }),
   fc.string({ unit: "grapheme" }),
-  fc.constantFrom("\0", "\ud800", "a\udc00b", "\\u0000", "\\\\u0000", "'; DROP TABLE task; --", '"', ":name ::text $1 ?", "__proto__", "constructor", "\u{1F4A9}", "\u2028", "\ufeff", "1e400"),
+  fc.constantFrom(
+    "\0",
+    "\ud800",
+    "a\udc00b",
+    "\\u0000",
+    "\\\\u0000",
+    "'; DROP TABLE task; --",
+    '"',
+    ":name ::text $1 ?",
+    "__proto__",
+    "constructor",
+    "\u{1F4A9}",
+    "\u2028",
+    "\ufeff",
+    "1e400",
+  ),
 );
 
 const awkwardJson = fc.oneof(
@@ -59,7 +80,11 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
         try {
           const task = defineTask({ identifier, payload: z.object({}) });
           const answer = await tasks.enqueue(task, {}, { key, serialKey: key });
-          expect(await db.sql("SELECT identifier, key, serial_key FROM task WHERE id = $1", ["id" in answer ? answer.id : 0])).toEqual([{ identifier, key, serial_key: key }]);
+          expect(
+            await db.sql("SELECT identifier, key, serial_key FROM task WHERE id = $1", [
+              "id" in answer ? answer.id : 0,
+            ]),
+          ).toEqual([{ identifier, key, serial_key: key }]);
         } catch (error) {
           expect(REFUSALS).toContain((error as { code: string }).code);
         }
@@ -68,7 +93,9 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
     );
   });
 
-  test.each([100, 10_000, 100_000])("%i levels of nesting are stored or refused, and the next one is served", async (levels) => {
+  test.each([
+    100, 10_000, 100_000,
+  ])("%i levels of nesting are stored or refused, and the next one is served", async (levels) => {
     const deep = defineTask({ identifier: "deep", payload: z.any() });
     const nested = JSON.parse(`${"[".repeat(Math.min(levels, 5000))}${"]".repeat(Math.min(levels, 5000))}`);
     let payload = nested;
@@ -82,7 +109,9 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
   });
 
   test("numbers that plain SQL stores and JavaScript lacks fail their task and no other", async () => {
-    await db.sql("SELECT enqueue_task('number', '{\"n\": 1e400}', max_attempts => 1), enqueue_task('number', '{\"n\": 2}')");
+    await db.sql(
+      "SELECT enqueue_task('number', '{\"n\": 1e400}', max_attempts => 1), enqueue_task('number', '{\"n\": 2}')",
+    );
     const number = defineTask({ identifier: "number", payload: z.object({ n: z.number() }) });
     const seen: number[] = [];
     await drainTasks({ database: db.database, handlers: [number.handle(({ n }) => void seen.push(n))] });
@@ -92,8 +121,20 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
 
   test("whatever a handler throws is kept as text that can be stored", async () => {
     const thrower = defineTask({ identifier: "thrower", payload: z.object({ n: z.number() }), maxAttempts: 1 });
-    const hostile: unknown[] = ["a\0b\ud800", null, undefined, Symbol("s"), Object.create(null), new Error("x".repeat(100_000)), { toString: () => 1 }, new Error("\0")];
-    await tasks.enqueueMany(thrower, hostile.map((_, n) => ({ n })));
+    const hostile: unknown[] = [
+      "a\0b\ud800",
+      null,
+      undefined,
+      Symbol("s"),
+      Object.create(null),
+      new Error("x".repeat(100_000)),
+      { toString: () => 1 },
+      new Error("\0"),
+    ];
+    await tasks.enqueueMany(
+      thrower,
+      hostile.map((_, n) => ({ n })),
+    );
     await drainTasks({
       database: db.database,
       handlers: [
@@ -111,6 +152,8 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
 /** Key order is jsonb's own. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_, inner) =>
-    typeof inner === "object" && inner !== null && !Array.isArray(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
   );
 }

@@ -16,7 +16,7 @@ import { reportUsage } from "./demo/tasks.ts";
 import { LOCAL } from "./stack.ts";
 
 const SLOTS = 4;
-const TICK_MS = 4000;
+const TICK_MS = 5000;
 const LIMIT_MS = 120_000;
 const LOOK_MS = 200;
 

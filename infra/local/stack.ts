@@ -51,6 +51,8 @@ export async function startStack({
       AWS_ACCESS_KEY_ID: "local",
       AWS_SECRET_ACCESS_KEY: "local",
     };
+    // A profile would be read instead of the dummy credentials.
+    delete process.env.AWS_PROFILE;
     Object.assign(process.env, {
       AWS_REGION: environment.AWS_REGION,
       AWS_ACCESS_KEY_ID: "local",

@@ -78,7 +78,8 @@ export function connectDataApi(options: DataApiOptions): Database {
     });
     const { records = [] } = await send((abortSignal) => client.send(command, { abortSignal }), timeoutMs);
     return records.map(
-      (record) => Object.fromEntries(statement.columns.map((column, place) => [column, valueOf(record[place])])) as Row,
+      (record) =>
+        Object.fromEntries(statement.columns.map((column, place) => [column, columnOf(record[place])])) as Row,
     );
   }
 
@@ -129,7 +130,7 @@ function parameterOf(name: string, type: ParameterType, value: string | number |
   return { name, value: { stringValue: value as string } };
 }
 
-const valueOf = (field: Field | undefined): string | number | boolean | null => {
+const columnOf = (field: Field | undefined): string | number | boolean | null => {
   if (field === undefined || field.isNull) return null;
   return field.stringValue ?? field.longValue ?? field.doubleValue ?? field.booleanValue ?? null;
 };

@@ -7,7 +7,6 @@ import { FOREVER_MS, KINDS, tick } from "./tasks.ts";
 interface Payload {
   readonly token: string;
   readonly serial?: string | undefined;
-  readonly forever?: boolean | undefined;
 }
 
 /** Microseconds of a clock that all processes of the machine share. */
@@ -78,6 +77,7 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       }),
     ),
     KINDS.never.handle(logged(() => new Promise(() => {}))),
+    KINDS.holds.handle(logged((_, { attempt, signal }) => (attempt === 1 ? pause(FOREVER_MS, signal) : undefined))),
     KINDS.leaks.handle(
       logged(({ token }, { attempt }) => {
         setInterval(() => {}, 1000);
@@ -90,11 +90,11 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       }),
     ),
     KINDS.blocks.handle(
-      logged(({ forever }, { attempt }) => {
-        if (forever) blockFor(FOREVER_MS);
-        else if (attempt === 1) blockFor(graceMs * 1.4);
+      logged((_, { attempt }) => {
+        if (attempt === 1) blockFor(graceMs * 1.4);
       }),
     ),
+    KINDS.stalls.handle(logged(() => blockFor(FOREVER_MS))),
     KINDS.eats.handle(
       logged((_, { attempt }) => {
         const eaten: number[][] = [];

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Intent } from "./producers.ts";
 import type { Broken, Counts } from "./report.ts";
+import { KINDS } from "./tasks.ts";
 import type { World } from "./world.ts";
 
 /** One start of a handler, as its process logged it. Microseconds. */
@@ -32,6 +33,8 @@ interface Line {
   code?: string;
   maxRssKb?: number;
 }
+
+const BLOCKING: ReadonlySet<string> = new Set([KINDS.blocks.identifier, KINDS.stalls.identifier]);
 
 export interface Logs {
   readonly executions: Execution[];
@@ -76,7 +79,7 @@ export function readLogs(world: World, counts: Counts): Logs {
       // A blocked event loop cannot hear that its lease is over; the database refuses what comes of it.
       if (line.message === "end") {
         execution.ended = true;
-        if (line.identifier !== "chaos.blocks") execution.believedAt = Math.max(execution.believedAt, line.at);
+        if (!BLOCKING.has(line.identifier)) execution.believedAt = Math.max(execution.believedAt, line.at);
       }
     }
   }

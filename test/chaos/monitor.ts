@@ -46,7 +46,7 @@ BEGIN
       PERFORM chaos.broken(3, 'a claim by an expired or ended invocation', OLD.id, NEW.held_by);
     END IF;
     IF h.seq >= NEW.claim_seq THEN PERFORM chaos.broken(10, 'a repeated exchange claimed', OLD.id, NEW.held_by); END IF;
-    IF h.holds_suspect OR (OLD.suspect_since IS NOT NULL AND EXISTS (SELECT FROM task_processor.task WHERE held_by = NEW.held_by)) THEN
+    IF EXISTS (SELECT FROM task_processor.task WHERE held_by = NEW.held_by AND (suspect_since IS NOT NULL OR OLD.suspect_since IS NOT NULL)) THEN
       PERFORM chaos.broken(7, 'a suspect that is not alone', OLD.id, NEW.held_by);
     END IF;
     INSERT INTO chaos.claim VALUES (OLD.id, NEW.attempt, NEW.held_by, NEW.claim_seq);

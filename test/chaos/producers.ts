@@ -87,7 +87,7 @@ export class Producers {
     const client = createTaskClient({ database });
     while (this.#open) {
       await this.#inTime();
-      if (this.#random.chance(0.5)) await this.#many(client, this.#random.below(this.#options.batch) + 1);
+      if (this.#random.chance(0.3)) await this.#many(client, this.#random.below(this.#options.batch) + 1);
       else if (this.#random.chance(0.15)) await this.#keyed(client);
       else await this.#one(client);
     }

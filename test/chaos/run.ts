@@ -9,7 +9,7 @@ const { values } = parseArgs({
     tasks: { type: "string", default: "2000" },
     minutes: { type: "string", default: "1" },
     seed: { type: "string" },
-    slots: { type: "string", default: "4" },
+    slots: { type: "string", default: "6" },
     json: { type: "boolean", default: false },
     rescue: { type: "boolean", default: false },
     kills: { type: "string", default: "50" },

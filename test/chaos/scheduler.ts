@@ -32,6 +32,7 @@ export interface Invoked {
   readonly child: ChildProcess;
   readonly slot: number;
   readonly resident: boolean;
+  readonly logFile: string;
 }
 
 export class Scheduler {
@@ -116,7 +117,7 @@ export class Scheduler {
     });
     this.#counts.add("invocations");
     this.#counts.add(`invocations.${adapter}`);
-    const invoked: Invoked = { child, slot, resident: order.resident };
+    const invoked: Invoked = { child, slot, resident: order.resident, logFile: order.logFile };
     this.running.add(invoked);
     const timers: NodeJS.Timeout[] = [];
     // A stopped process takes a SIGKILL as well.

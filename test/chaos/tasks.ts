@@ -3,7 +3,7 @@ import * as z from "zod/mini";
 import { defineRecurringTask, defineTask } from "../../lib/index.ts";
 
 /** The token is the payload's own identity: made by the producer, logged by the handler. */
-const payload = z.object({ token: z.string(), serial: z.optional(z.string()), forever: z.optional(z.boolean()) });
+const payload = z.object({ token: z.string(), serial: z.optional(z.string()) });
 const soon = { kind: "fixed", delayMs: 50 } as const;
 const kind = (name: string, more: { timeoutMs?: number; maxAttempts?: number } = {}) =>
   defineTask({ identifier: `chaos.${name}`, payload, timeoutMs: 3000, maxAttempts: 20, backoff: soon, ...more });
@@ -25,12 +25,16 @@ export const KINDS = {
   leaks: kind("leaks"),
   /** Calls process.exit, with 0 or 1, the first time. */
   exits: kind("exits"),
-  /** Blocks the event loop for longer than the grace period the first time, or for ever each time. */
+  /** Blocks the event loop for longer than the grace period, the first time. */
   blocks: kind("blocks"),
+  /** Blocks the event loop for ever, each time. */
+  stalls: kind("stalls", { maxAttempts: 2 }),
   /** Allocates until the process is ended for it, the first time. */
   eats: kind("eats"),
   /** Kills its process each time. */
   poison: kind("poison", { maxAttempts: 2 }),
+  /** Lasts the first time until it is aborted. */
+  holds: kind("holds"),
   /** Has one attempt, and succeeds. */
   single: kind("single", { maxAttempts: 1 }),
 } as const;
@@ -46,5 +50,5 @@ export const tick = defineRecurringTask({
   maxAttempts: 20,
 });
 
-/** So many waited for `forever` blocks; the platform's hard stop comes first. */
+/** For ever, as far as a run is concerned: the platform's hard stop comes first. */
 export const FOREVER_MS = 60_000;

@@ -80,6 +80,11 @@ export class Watch {
        WHERE h.last_seen_at > t.held_since + $1 * interval '2 milliseconds' AND h.expired_at IS NULL`,
       [this.#graceMs],
     );
+    const crowded = await this.#world.sql<{ task: string }>(
+      `SELECT CAST(min(id) FILTER (WHERE suspect_since IS NOT NULL) AS text) AS task FROM task WHERE held_by IS NOT NULL
+       GROUP BY held_by HAVING count(*) > 1 AND bool_or(suspect_since IS NOT NULL)`,
+    );
+    for (const { task } of crowded) this.broken.push({ invariant: 7, what: "a suspect is held with others", task });
     for (const row of rows) this.#held.set(`${row.task} ${row.attempt}`, row);
   }
 }

@@ -140,6 +140,9 @@ export function protocol(config: Config): Model {
   const knownAt = (i: number, task: number): number => at(i) + INVOCATION_SIZE + KNOWN_SIZE * task;
   const strayAt = (i: number, n: number): number => knownAt(i, tasks) + straySize * n;
   const size = at(invocations);
+  const names = [];
+  for (let k = slotAt(0); k < slotAt(slots); k += 1) names.push(k);
+  for (let task = 0; task < tasks; task += 1) names.push(taskAt(task) + BY);
   const next = new Uint8Array(size);
   const base = new Uint8Array(size);
   const rules = {
@@ -314,7 +317,9 @@ export function protocol(config: Config): Model {
       n[o + SENT_AGE] = 0;
       n[o + REQUEST] = want | ending | (running === 0 ? ALONE : 0);
       const with_ = results > 0 ? `, ${results} results` : "";
-      emit(() => (ending > 0 ? `${name(i)} sends its END${with_}` : `${name(i)} sends an exchange: want ${want}${with_}`));
+      emit(() =>
+        ending > 0 ? `${name(i)} sends its END${with_}` : `${name(i)} sends an exchange: want ${want}${with_}`,
+      );
     }
   }
 
@@ -352,7 +357,10 @@ export function protocol(config: Config): Model {
     const ended = status === OK && (n[o + REQUEST]! & ENDING) > 0;
     if (status !== OK || ended) {
       die(n, i);
-      emit(() => `${name(i)} hears ${["", "that it has ended", "gone", "old", "that the seat is taken"][status]}: it stops`);
+      emit(
+        () =>
+          `${name(i)} hears ${["", "that it has ended", "gone", "old", "that the seat is taken"][status]}: it stops`,
+      );
       return;
     }
     n[o + LEASE_AGE] = rules.fromSending ? n[o + SENT_AGE]! : 0;
@@ -368,10 +376,12 @@ export function protocol(config: Config): Model {
         n[k + KIND] = RUNNING;
         n[k + KIND_ATTEMPT] = n[k + TOLD]!;
         // It starts in the moment before the timer fires.
-        if (!holds) for (let other = 0; other < invocations; other += 1) if (other !== i && runs(n, other, task)) breaks("once");
+        if (!holds)
+          for (let other = 0; other < invocations; other += 1) if (other !== i && runs(n, other, task)) breaks("once");
       }
     }
     if (!holds && rules.check) die(n, i);
+    else if (!holds && rules.selfAbort) n[o + FLAGS] = n[o + FLAGS]! | OVERDUE;
     unanswer(n, i);
     n[o + AWAITED] = NOTHING;
     n[o + SENT_AGE] = n[o + REQUEST] = 0;
@@ -404,10 +414,12 @@ export function protocol(config: Config): Model {
     for (let i = 0; i < invocations; i += 1) {
       const o = at(i);
       if ((s[o + FLAGS]! & OVERDUE) > 0) return;
+      // Where poison alone may kill, nobody is slow: each exchange takes no time, and there is one each quarter.
+      if (may("poison") && s[o + LIFE] === ALIVE && (s[o + AWAITED] !== NOTHING || s[o + SILENT]! > 0)) return;
       if (n[o + ROW] === LIVE) {
         n[o + SILENT] = Math.min(GRACE + 1, n[o + SILENT]! + 1);
         n[o + SEEN] = WITNESS;
-        if (s[0] !== 1) n[o + SPOKEN_FOR] = 1;
+        if (s[0] !== 1 && may("outage")) n[o + SPOKEN_FOR] = 1;
       }
       if (n[o + LIFE] !== ALIVE) continue;
       if (n[o + LEASE_AGE]! < LEASE) n[o + LEASE_AGE] = n[o + LEASE_AGE]! + 1;
@@ -454,7 +466,8 @@ export function protocol(config: Config): Model {
     const slot = slotAt(b[o + SLOT]!);
     if (isFirst) {
       const holder = b[slot]!;
-      if ((b[o + FLAGS]! & ONLY_FREE) > 0 && holder > 0 && b[at(holder - 1) + ROW] === LIVE) return refuse(TAKEN, "seat taken");
+      if ((b[o + FLAGS]! & ONLY_FREE) > 0 && holder > 0 && b[at(holder - 1) + ROW] === LIVE)
+        return refuse(TAKEN, "seat taken");
       b[slot] = b[slot + 1] = i + 1;
       b[o + ROW] = LIVE;
       b[o + CLAIMED_AGE] = FAR;
@@ -492,7 +505,8 @@ export function protocol(config: Config): Model {
     // 6. claim. What is due, and in which order, is left open.
     const held = heldBy(b, i);
     const want = request & WANT;
-    const mayClaim = isNew && newest && (request & ENDING) === 0 && want > 0 && (held === 0 || b[o + CLAIMED_AGE]! > age);
+    const mayClaim =
+      isNew && newest && (request & ENDING) === 0 && want > 0 && (held === 0 || b[o + CLAIMED_AGE]! > age);
     const limit = 1 << tasks;
     for (let mask = 0; mask < (mayClaim ? limit : 1); mask += 1) {
       if (!isClaimable(b, i, mask, held, want, (request & ALONE) > 0)) continue;
@@ -532,7 +546,8 @@ export function protocol(config: Config): Model {
     if (b[t + STATUS] !== HELD && (rules.fenceHolder || b[t + STATUS] !== FREE)) return;
     if (rules.fenceHolder && b[t + BY] !== i + 1) return;
     if (rules.fenceAttempt && b[t + ATTEMPT] !== attempt) return;
-    if (b[t + BY] !== i + 1 || b[t + ATTEMPT] !== attempt || (kind !== RELEASED && attempt <= b[t + LAST_RUN]!)) breaks("result");
+    if (b[t + BY] !== i + 1 || b[t + ATTEMPT] !== attempt || (kind !== RELEASED && attempt <= b[t + LAST_RUN]!))
+      breaks("result");
     if (kind === RELEASED) b[t + FORGIVEN] = b[t + FORGIVEN]! + 1;
     else b[t + LAST_RUN] = attempt;
     b[t + STATUS] = kind === SUCCESS ? DONE : FREE;
@@ -549,7 +564,7 @@ export function protocol(config: Config): Model {
       const o = at(other);
       if (b[o + ROW] !== LIVE || b[o + SILENT]! <= GRACE || (other === i && rules.neverOneself)) continue;
       if (other === i) breaks("outage");
-      if (b[o + SPOKEN_FOR] === 0) breaks("outage");
+      if (b[o + SPOKEN_FOR] === 0 && may("outage")) breaks("outage");
       b[o + GHOST] = 1;
       if (rules.expiredFlag) b[o + ROW] = EXPIRED;
       said += `: it expires ${name(other)}`;
@@ -615,7 +630,9 @@ export function protocol(config: Config): Model {
   /** Runs it, and believes in its lease. */
   function runs(n: Uint8Array, i: number, task: number): boolean {
     const o = at(i);
-    return n[o + LIFE] === ALIVE && (n[o + FLAGS]! & (FROZEN | OVERDUE)) === 0 && n[knownAt(i, task) + KIND] === RUNNING;
+    return (
+      n[o + LIFE] === ALIVE && (n[o + FLAGS]! & (FROZEN | OVERDUE)) === 0 && n[knownAt(i, task) + KIND] === RUNNING
+    );
   }
 
   function examine(n: Uint8Array): Invariant | undefined {
@@ -625,7 +642,8 @@ export function protocol(config: Config): Model {
       for (let i = 0; i < invocations; i += 1) {
         if (!runs(n, i, task)) continue;
         running += 1;
-        const held = n[t + STATUS] === HELD && n[t + BY] === i + 1 && n[t + ATTEMPT] === n[knownAt(i, task) + KIND_ATTEMPT];
+        const held =
+          n[t + STATUS] === HELD && n[t + BY] === i + 1 && n[t + ATTEMPT] === n[knownAt(i, task) + KIND_ATTEMPT];
         if (!held && watched("held")) return "held";
       }
       if (running > 1 && watched("once")) return "once";
@@ -639,7 +657,10 @@ export function protocol(config: Config): Model {
       if (n[o + LIFE] !== ALIVE || n[o + GHOST] === 1) continue;
       const k = knownAt(holder, task);
       const knows = n[k + KIND]! > 0 && n[k + KIND_ATTEMPT] === n[t + ATTEMPT];
-      const willHear = n[t + CLAIM_AGE] === 0 && n[o + AWAITED] !== NOTHING && (n[o + AWAITED] !== ANSWERED || n[k + TOLD] === n[t + ATTEMPT] || n[o + ANSWER] !== OK);
+      const willHear =
+        n[t + CLAIM_AGE] === 0 &&
+        n[o + AWAITED] !== NOTHING &&
+        (n[o + AWAITED] !== ANSWERED || n[k + TOLD] === n[t + ATTEMPT] || n[o + ANSWER] !== OK);
       if (!knows && !willHear && watched("untold")) return "untold";
     }
     for (let i = 0; i < invocations; i += 1) if (heldBy(n, i) > places && watched("places")) return "places";
@@ -661,8 +682,7 @@ export function protocol(config: Config): Model {
       const t = taskAt(task);
       if (n[t + STATUS] === DONE || n[t + STATUS] === FAILED) n.fill(0, t + BY, t + TASK_SIZE);
     }
-    for (let i = 1; i < invocations; i += 1)
-      for (let k = i; k > 0 && isBefore(n, k, k - 1); k -= 1) swap(n, k, k - 1);
+    for (let i = 1; i < invocations; i += 1) for (let k = i; k > 0 && isBefore(n, k, k - 1); k -= 1) swap(n, k, k - 1);
   }
 
   function forget(n: Uint8Array, i: number): void {
@@ -698,6 +718,8 @@ export function protocol(config: Config): Model {
     const a = at(i);
     const b = at(j);
     for (let k = 0; k < size1; k += 1) if (n[a + k] !== n[b + k]) return n[a + k]! < n[b + k]!;
+    // Alike but for what names them.
+    for (const k of names) if (n[k] === i + 1 || n[k] === j + 1) return n[k] === i + 1;
     return false;
   }
 
@@ -713,11 +735,7 @@ export function protocol(config: Config): Model {
       if (n[k] === i + 1) n[k] = j + 1;
       else if (n[k] === j + 1) n[k] = i + 1;
     };
-    for (let slot = 0; slot < slots; slot += 1) {
-      rename(slotAt(slot));
-      rename(slotAt(slot) + 1);
-    }
-    for (let task = 0; task < tasks; task += 1) rename(taskAt(task) + BY);
+    for (const k of names) rename(k);
   }
 
   return model;

@@ -1,5 +1,5 @@
 /** Breadth first through every state a model can reach, each kept whole: no state is taken for another. */
-import { type Invariant, type Model } from "./protocol.ts";
+import type { Invariant, Model } from "./protocol.ts";
 
 export interface Found {
   readonly states: number;
@@ -96,7 +96,10 @@ function hash(words: Int32Array, start: number, end: number): number {
   return h ^ (h >>> 16);
 }
 
-export function search(model: Model, { states: mostStates = 2 ** 30, seconds: mostSeconds = Number.POSITIVE_INFINITY }: Limits = {}): Found {
+export function search(
+  model: Model,
+  { states: mostStates = 2 ** 30, seconds: mostSeconds = Number.POSITIVE_INFINITY }: Limits = {},
+): Found {
   const startedAt = performance.now();
   const store = new Store(model.size);
   const state = model.initial();

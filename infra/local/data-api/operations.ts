@@ -55,7 +55,8 @@ export async function perform(operation: Operation, request: Request, backend: B
 
 function loginFor(cluster: Cluster, { secretArn, database }: Request): Login {
   const ownDatabase = () => decodeURIComponent(new URL(cluster.url.replace("@/", "@localhost/")).pathname.slice(1));
-  const named = database ?? cluster.database ?? (ownDatabase() || "postgres");
+  // Half a surrogate pair cannot be sent: it becomes the replacement character, as in any other text.
+  const named = (database ?? cluster.database ?? (ownDatabase() || "postgres")).toWellFormed();
   if (named.includes("\0"))
     throw databaseError('FATAL: invalid byte sequence for encoding "UTF8": 0x00; SQLState: 22021');
   if (!cluster.secrets) return { database: named, user: undefined, password: undefined };

@@ -26,6 +26,8 @@ export class Scheduler {
 
   start(): void {
     const tick = (): void => {
+      // On a machine that is too busy to start them in time, more of them would only be more to start.
+      if (this.running > this.#options.slots) return;
       for (let slot = 0; slot < this.#options.slots; slot += 1) void this.invoke({ slot, resident: slot === 0 });
     };
     tick();

@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, describe, expect, test } from "vitest";
+import { createTaskClient } from "../lib/index.ts";
+import { type Execution, overlaps } from "./chaos/invariants.ts";
+import { play } from "./chaos/play.ts";
+import { Random } from "./chaos/random.ts";
+import { Counts } from "./chaos/report.ts";
+import { Scheduler } from "./chaos/scheduler.ts";
+import { KINDS } from "./chaos/tasks.ts";
+import { createWorld, type World } from "./chaos/world.ts";
+
+describe("under every fault", () => {
+  test.each([
+    20261124,
+    Math.floor(Math.random() * 2 ** 31),
+  ])("nothing is lost and no invariant is broken: seed %i", async (seed) => {
+    const told: string[] = [];
+    const { broken, lost, invariants, faults, kills, states } = await play({
+      seed,
+      tasks: 1200,
+      minutes: 0.25,
+      slots: 5,
+      write: (line) => void told.push(line),
+    });
+    expect(broken, told.join("\n")).toEqual([]);
+    expect(lost).toBe(0);
+    expect(Object.values(invariants)).toEqual(Array.from({ length: 13 }, () => 0));
+    // A run in which nothing happened proves nothing.
+    expect(kills).toBeGreaterThan(5);
+    for (const kind of ["kill.", "tick.", "database.", "data_api."])
+      expect(Object.keys(faults).some((name) => name.startsWith(kind))).toBe(true);
+    expect(states.succeeded).toBeGreaterThan(500);
+  }, 300_000);
+});
+
+describe("a task that takes its process with it each time", () => {
+  const settings = { sleepIntervalMs: 50, graceMs: 1000, queuePopSize: 101, backoffDefaultMs: 0, invocationMs: 4000 };
+
+  test.each([
+    "poison",
+    "stalls",
+  ] as const)("%s fails after its own attempts; of 100 claimed with it, none loses one, and all succeed", async (name) => {
+    const world = await createWorld(settings);
+    const timing = { slots: 1, residents: 1, everyMs: 1500, limitMs: 4000, settings };
+    const scheduler = new Scheduler(world, timing, new Random(1), new Counts());
+    const database = world.connect("pg");
+    try {
+      const client = createTaskClient({ database });
+      const batch = (count: number) => Array.from({ length: count }, () => ({ token: "tick" }));
+      await client.enqueue(KINDS[name], { token: "tick" }, { priority: "HIGHEST" });
+      await client.enqueueMany(KINDS.single, batch(50));
+      await client.enqueueMany(KINDS.quick, batch(50));
+      scheduler.start();
+      const unfinished = "SELECT 1 FROM task WHERE occurrence IS NULL";
+      while ((await world.sql(unfinished)).length > 0) await sleep(100);
+      const failed = await world.sql(
+        "SELECT identifier, outcome, attempt - forgiven AS used, attempt FROM failed_task",
+      );
+      expect(failed).toEqual([{ identifier: `chaos.${name}`, outcome: "FAILED", used: 2, attempt: 3 }]);
+      const runs = `SELECT identifier, CAST(count(DISTINCT task_id) AS integer) AS tasks,
+            CAST(count(*) FILTER (WHERE task_outcome = 'SUCCEEDED') AS integer) AS succeeded,
+            CAST(count(*) FILTER (WHERE error_details LIKE 'abandoned. %') AS integer) AS abandoned
+          FROM task_run WHERE occurrence IS NULL AND identifier <> $1 GROUP BY 1 ORDER BY 1`;
+      expect(await world.sql(runs, [`chaos.${name}`])).toEqual([
+        { identifier: "chaos.quick", tasks: 50, succeeded: 50, abandoned: 50 },
+        { identifier: "chaos.single", tasks: 50, succeeded: 50, abandoned: 50 },
+      ]);
+      expect(await world.sql("SELECT * FROM chaos.violation")).toEqual([]);
+    } finally {
+      await scheduler.kill();
+      await database.close();
+      await world.close(false);
+    }
+  }, 120_000);
+});
+
+describe("the books notice", () => {
+  let world: World | undefined;
+  afterAll(async () => await world?.close(false));
+
+  test("two runs that believe at the same moment, of one task or of one serial key", () => {
+    const run = (task: string, startedAt: number, believedAt: number, serial?: string): Execution => ({
+      file: `process ${startedAt}`,
+      task,
+      identifier: "chaos.slow",
+      attempt: startedAt,
+      token: "t",
+      serial,
+      startedAt,
+      believedAt,
+      ended: true,
+    });
+    expect(overlaps([run("1", 0, 10), run("1", 11, 20), run("2", 5, 15)])).toEqual([]);
+    expect(overlaps([run("1", 0, 10), run("1", 9, 20)])).toMatchObject([{ invariant: 1, task: "1" }]);
+    expect(overlaps([run("1", 0, 30), run("1", 5, 6), run("1", 20, 21)])).toHaveLength(2);
+    expect(overlaps([run("1", 0, 10, "s"), run("2", 9, 20, "s")])).toMatchObject([{ invariant: 1, task: "2" }]);
+  });
+
+  test("what no rule allows, as it is done in the database", async () => {
+    world = await createWorld({ graceMs: 1000 });
+    const me = "00000000-0000-4000-8000-000000000001";
+    const seen = async (change: string): Promise<number[]> => {
+      await world!.sql("DELETE FROM chaos.violation");
+      await world!.sql(change);
+      const rows = await world!.sql<{ invariant: number }>("SELECT invariant FROM chaos.violation ORDER BY 1");
+      return rows.map(({ invariant }) => invariant);
+    };
+    await world.sql(
+      `INSERT INTO heartbeat (invocation_id, slot, epoch, release_id, seq) VALUES ('${me}', 0, 2, 'r', 5)`,
+    );
+    await world.sql(`INSERT INTO slot (number, epoch, holder) VALUES (0, 3, '${me}')`);
+    await world.sql("INSERT INTO task (identifier, max_attempts) VALUES ('a', 1)");
+    const claim = (seq: number) =>
+      `UPDATE task SET held_by = '${me}', held_since = now(), claim_seq = ${seq}, attempt = attempt + 1`;
+    expect(await seen(claim(5))).toEqual([10]);
+    expect(await seen("UPDATE task SET held_by = NULL, held_since = NULL, claim_seq = NULL")).toEqual([3]);
+    expect(await seen(claim(6))).toEqual([7]);
+    expect(await seen("UPDATE slot SET epoch = 1")).toEqual([4]);
+    expect(await seen("UPDATE slot SET holder = NULL")).toEqual([4]);
+    expect(await seen("UPDATE heartbeat SET expired_at = clock_timestamp()")).toEqual([1]);
+    expect(await seen("UPDATE heartbeat SET last_seen_at = clock_timestamp()")).toEqual([3]);
+    const run = `INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result)
+      VALUES (1, 1, 'a', '${me}', now(), now(), 'SUCCESS')`;
+    expect(await seen(run)).toEqual([3, 3]);
+  });
+});
