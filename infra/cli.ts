@@ -7,6 +7,7 @@ import { dataApiCommand } from "./commands/data-api.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { monitoringCommand } from "./commands/monitoring.ts";
+import { recurringCommand } from "./commands/recurring.ts";
 import { runCommand } from "./commands/run-task-processor.ts";
 
 const EXIT_FAILED = 1;
@@ -43,8 +44,16 @@ for (const command of [
   checkCommand(),
   enqueueCommand(),
   monitoringCommand(),
+  recurringCommand(),
 ]) {
-  program.addCommand(command.copyInheritedSettings(program));
+  program.addCommand(inherit(command));
+}
+
+/** Its subcommands, too, answer in one line and with the exit codes above. */
+function inherit(command: Command): Command {
+  command.copyInheritedSettings(program);
+  for (const one of command.commands) one.copyInheritedSettings(program);
+  return command;
 }
 
 try {

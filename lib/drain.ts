@@ -178,6 +178,7 @@ export class Drain {
       giveBack();
     }
     this.answer = answer;
+    if (answer.firstOfLease) this.#options.log.info("took its slot", { epoch: answer.epoch });
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.

@@ -20,6 +20,7 @@ describe("under every fault", () => {
       tasks: 1200,
       minutes: 0.25,
       slots: 5,
+      everyMs: 2000,
       write: (line) => void told.push(line),
     });
     expect(broken, told.join("\n")).toEqual([]);
@@ -34,14 +35,14 @@ describe("under every fault", () => {
 });
 
 describe("a task that takes its process with it each time", () => {
-  const settings = { sleepIntervalMs: 50, graceMs: 1000, queuePopSize: 101, backoffDefaultMs: 0, invocationMs: 4000 };
+  const settings = { sleepIntervalMs: 50, graceMs: 3000, queuePopSize: 101, backoffDefaultMs: 0, invocationMs: 9000 };
 
   test.each([
     "poison",
     "stalls",
   ] as const)("%s fails after its own attempts; of 100 claimed with it, none loses one, and all succeed", async (name) => {
     const world = await createWorld(settings);
-    const timing = { slots: 1, residents: 1, everyMs: 1500, limitMs: 4000, settings };
+    const timing = { slots: 1, residents: 1, everyMs: 2500, limitMs: 9000, settings };
     const scheduler = new Scheduler(world, timing, new Random(1), new Counts());
     const database = world.connect("pg");
     try {

@@ -15,6 +15,7 @@ describe("usage", () => {
     "checktaskprocessorthreadhealth",
     "enqueue",
     "monitoring",
+    "recurring",
   ];
 
   test("--help names every command, and each has a --help of its own", async () => {
@@ -39,6 +40,8 @@ describe("usage", () => {
     [["run-task-processor", "--numthreads", "many"], "whole number"],
     [["run-task-processor", "--numthreads"], "argument missing"],
     [["data-api", "--url", "mysql://x"], "postgres://"],
+    [["recurring", "run"], "missing required argument 'identifier'"],
+    [["recurring", "dance"], "unknown command 'dance'"],
   ])("stint %j: one clear line, exit 2", async (args, text) => {
     const { code, stdout, stderr } = await stint(args);
     expect(code).toBe(2);

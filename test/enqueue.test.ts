@@ -280,7 +280,20 @@ describe("enqueue within the producer's Data API transaction", async () => {
     const second = await begin();
     await tasks.enqueue(note, { text: "committed" }, { transaction: { transactionId: second } });
     await client.send(new CommitTransactionCommand({ ...cluster, transactionId: second }));
-    client.destroy();
     expect(await db.sql("SELECT payload->>'text' AS text FROM task")).toEqual([{ text: "committed" }]);
+
+    const ran: string[] = [];
+    const handlers = async () => ({ handler: note.handle(({ text }) => void ran.push(text)) });
+    const apart = createTaskClient({ database: db.database, runMethod: "SEPARATE_THREAD", handlers });
+    const [third, fourth] = [await begin(), await begin()];
+    await apart.enqueue(note, { text: "rolled back" }, { transaction: { transactionId: third } });
+    await apart.enqueue(note, { text: "run" }, { transaction: { transactionId: fourth } });
+    await client.send(new RollbackTransactionCommand({ ...cluster, transactionId: third }));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(ran).toEqual([]);
+    await client.send(new CommitTransactionCommand({ ...cluster, transactionId: fourth }));
+    while (ran.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(ran).toEqual(["run"]);
+    client.destroy();
   });
 });

@@ -22,6 +22,14 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(await db.sql("SELECT task_id, result, task_outcome FROM task_run ORDER BY task_id")).toHaveLength(4);
   });
 
+  test("ties in priority and due time go by id, also over identifiers", async () => {
+    const due = { delayUntil: "2020-01-01T00:00:00Z" };
+    for (const identifier of ["b", "a", "b", "a"]) await enqueueRaw(db, identifier, 1, due);
+    const me = new Speaker(db);
+    expect((await me.say({ want: 3 })).tasks.map((task) => task.id)).toEqual(["1", "2", "3"]);
+    expect((await me.say({ want: 3 })).tasks.map((task) => task.id)).toEqual(["4"]);
+  });
+
   test("a repeated exchange claims and records nothing more, and tells again what it told", async () => {
     await enqueueRaw(db, "a", 6);
     const me = new Speaker(db);

@@ -122,6 +122,11 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
     while ((await db.sql("SELECT 1 FROM task_run")).length === 0) await pause(20);
     expect(await db.sql("SELECT 1 FROM task_run")).toHaveLength(1);
     expect((await readHealth(checked)).checks.TaskProcessorHealthCheckBackend).toBe("working");
+    const before = (await db.sql<{ n: number }>("SELECT last_value::int AS n FROM task_id_seq"))[0]!.n;
+    await Promise.all(Array.from({ length: 100 }, () => readHealth(checked)));
+    const canaries = (await db.sql<{ n: number }>("SELECT last_value::int AS n FROM task_id_seq"))[0]!.n - before;
+    // One in flight, shared: a slow caller may start the next.
+    expect(canaries).toBeLessThan(10);
     stop.abort();
     await resident;
     expect(await db.sql("SELECT 1 FROM health_check UNION ALL SELECT 1 FROM task")).toHaveLength(0);

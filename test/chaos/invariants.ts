@@ -36,54 +36,54 @@ interface Line {
 
 const BLOCKING: ReadonlySet<string> = new Set([KINDS.blocks.identifier, KINDS.stalls.identifier]);
 
-export interface Logs {
-  readonly executions: Execution[];
-  readonly lines: ReadonlyMap<string, string[]>;
+function* textsIn(world: World): Generator<[file: string, text: string]> {
+  for (const file of readdirSync(world.folder).filter((name) => name.startsWith("invocation-")))
+    for (const text of readFileSync(join(world.folder, file), "utf8").split("\n")) if (text !== "") yield [file, text];
 }
 
-export function readLogs(world: World, counts: Counts): Logs {
+/** Every line of the handlers' logs about one task. */
+export const linesOf = (world: World, task: string): string[] =>
+  [...textsIn(world)].filter(([, text]) => text.includes(`"task":"${task}"`)).map((line) => line.join(" "));
+
+export function readLogs(world: World, counts: Counts): Execution[] {
   const executions: Execution[] = [];
-  const lines = new Map<string, string[]>();
-  for (const file of readdirSync(world.folder).filter((name) => name.startsWith("invocation-"))) {
-    const open = new Map<string, Execution>();
-    for (const text of readFileSync(join(world.folder, file), "utf8").split("\n")) {
-      if (text === "") continue;
-      const line = JSON.parse(text) as Line;
-      if (line.message === "left") {
-        counts.add(`left.${line.left}`);
-        counts.most("invocation_rss_max_kb", line.maxRssKb ?? 0);
-      }
-      if (line.message === "refused") counts.add(`left.refused_${line.code ?? "other"}`);
-      if (line.task === undefined) continue;
-      const name = `${line.task} ${line.attempt}`;
-      lines.set(line.task, [...(lines.get(line.task) ?? []), `${file} ${text}`]);
-      if (line.message === "start") {
-        const { task, identifier, attempt, token, serial, at } = line;
-        const execution = {
-          file,
-          task,
-          identifier,
-          attempt,
-          token,
-          serial,
-          startedAt: at,
-          believedAt: at,
-          ended: false,
-        };
-        open.set(name, execution);
-        executions.push(execution);
-      }
-      const execution = open.get(name);
-      if (execution === undefined) continue;
-      if (line.message === "believes") execution.believedAt = Math.max(execution.believedAt, line.at);
-      // A blocked event loop cannot hear that its lease is over; the database refuses what comes of it.
-      if (line.message === "end") {
-        execution.ended = true;
-        if (!BLOCKING.has(line.identifier)) execution.believedAt = Math.max(execution.believedAt, line.at);
-      }
+  // An attempt number is claimed once, so its lines stand in one file.
+  const open = new Map<string, Execution>();
+  for (const [file, text] of textsIn(world)) {
+    const line = JSON.parse(text) as Line;
+    if (line.message === "left") {
+      counts.add(`left.${line.left}`);
+      counts.most("invocation_rss_max_kb", line.maxRssKb ?? 0);
+    }
+    if (line.message === "refused") counts.add(`left.refused_${line.code ?? "other"}`);
+    if (line.task === undefined) continue;
+    const name = `${file} ${line.task} ${line.attempt}`;
+    if (line.message === "start") {
+      const { task, identifier, attempt, token, serial, at } = line;
+      const execution = {
+        file,
+        task,
+        identifier,
+        attempt,
+        token,
+        serial,
+        startedAt: at,
+        believedAt: at,
+        ended: false,
+      };
+      open.set(name, execution);
+      executions.push(execution);
+    }
+    const execution = open.get(name);
+    if (execution === undefined) continue;
+    if (line.message === "believes") execution.believedAt = Math.max(execution.believedAt, line.at);
+    // A blocked event loop cannot hear that its lease is over; the database refuses what comes of it.
+    if (line.message === "end") {
+      execution.ended = true;
+      if (!BLOCKING.has(line.identifier)) execution.believedAt = Math.max(execution.believedAt, line.at);
     }
   }
-  return { executions, lines };
+  return executions;
 }
 
 export interface Stored {
@@ -100,7 +100,7 @@ const STORED = `
 export async function checkInvariants(
   world: World,
   intents: ReadonlyMap<string, Intent>,
-  logs: Logs,
+  executions: readonly Execution[],
 ): Promise<{ broken: Broken[]; lost: number; states: Record<string, number>; stored: number }> {
   const seen = await world.sql<{ invariant: number; what: string; task: string | null; invocation: string }>(
     "SELECT invariant, what, CAST(task AS text) AS task, invocation FROM chaos.violation",
@@ -111,11 +111,11 @@ export async function checkInvariants(
     task: task ?? undefined,
   }));
   const stored = await world.sql<Stored>(STORED);
-  const { lost, found } = accountFor(stored, intents, logs);
+  const { lost, found } = accountFor(stored, intents, executions);
   broken.push(
     ...found,
-    ...overlaps(logs.executions),
-    ...(await runsAgainstLogs(world, logs)),
+    ...overlaps(executions),
+    ...(await runsAgainstLogs(world, executions)),
     ...(await countersAndOccurrences(world)),
   );
   const states: Record<string, number> = {};
@@ -127,7 +127,7 @@ export async function checkInvariants(
 function accountFor(
   stored: readonly Stored[],
   intents: ReadonlyMap<string, Intent>,
-  { executions }: Logs,
+  executions: readonly Execution[],
 ): { lost: number; found: Broken[] } {
   const found: Broken[] = [];
   const add = (what: string, task?: string): void => void found.push({ invariant: 8, what, task });
@@ -196,7 +196,7 @@ export function overlaps(executions: readonly Execution[]): Broken[] {
 }
 
 /** 2, 7: an attempt is started at most once, and what is recorded is what the handlers say. */
-async function runsAgainstLogs(world: World, { executions }: Logs): Promise<Broken[]> {
+async function runsAgainstLogs(world: World, executions: readonly Execution[]): Promise<Broken[]> {
   const broken: Broken[] = [];
   const byAttempt = new Map<string, Execution>();
   for (const execution of executions) {

@@ -21,8 +21,8 @@ export type Target =
 export interface Order {
   readonly slot: number;
   readonly resident: boolean;
-  /** The platform ends the process at this time; the invocation is told so, as Lambda does. */
-  readonly limitMs: number;
+  /** The platform ends the process at this time (epoch milliseconds); the invocation is told so, as Lambda does. */
+  readonly outOfTimeAt: number;
   readonly settings: WorkerSettings;
   readonly target: Target;
   readonly logFile: string;
@@ -33,7 +33,6 @@ process.once("disconnect", () => process.exit(9));
 if (!process.connected) process.exit(9);
 
 const order = JSON.parse(process.argv[2]!) as Order;
-const outOfTimeAt = Date.now() + order.limitMs;
 const file = openSync(order.logFile, "a");
 const database =
   order.target.kind === "pg" ? connectPg({ ...order.target, maxConnections: 2 }) : connectDataApi(order.target);
@@ -49,7 +48,7 @@ try {
     resident: order.resident,
     settings,
     log,
-    remainingMs: () => outOfTimeAt - Date.now(),
+    remainingMs: () => order.outOfTimeAt - Date.now(),
   });
   log.info("left", { ...report, maxRssKb: process.resourceUsage().maxRSS });
   process.exit(0);

@@ -1,7 +1,7 @@
 /** One run: faults and producers for a while, then calm until everything has ended, then the books. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseFaults } from "./faults.ts";
-import { checkInvariants, type Logs, readLogs } from "./invariants.ts";
+import { checkInvariants, linesOf, readLogs } from "./invariants.ts";
 import { Producers, type Weights } from "./producers.ts";
 import { Random } from "./random.ts";
 import { type Broken, Counts, INVARIANTS, type Outcome } from "./report.ts";
@@ -15,6 +15,8 @@ export interface PlayOptions {
   /** Of faults; 0: none at all, everything is enqueued at once. */
   readonly minutes: number;
   readonly slots: number;
+  /** Between two ticks, in milliseconds. A process may live three times as long. */
+  readonly everyMs: number;
   readonly write: (line: string) => void;
 }
 
@@ -23,9 +25,7 @@ export const SETTINGS = {
   graceMs: 1500,
   queuePopSize: 20,
   backoffDefaultMs: 50,
-  invocationMs: 6000,
 } as const;
-const EVERY_MS = 2000;
 /** So long without any change is the end of hope. */
 const STUCK_MS = 60_000;
 
@@ -49,13 +49,14 @@ const WEIGHTS: Weights = {
 };
 
 export async function play(options: PlayOptions): Promise<Outcome & { readonly broken: readonly Broken[] }> {
-  const { seed, tasks, minutes, slots, write } = options;
+  const { seed, tasks, minutes, slots, everyMs, write } = options;
+  const limitMs = everyMs * 3;
   const faulty = minutes > 0;
   const random = new Random(seed);
   const counts = new Counts();
   const faults = new Counts();
   const startedAt = performance.now();
-  const timing: Timing = { slots, residents: 2, everyMs: EVERY_MS, limitMs: SETTINGS.invocationMs, settings: SETTINGS };
+  const timing: Timing = { slots, residents: 2, everyMs, limitMs, settings: { ...SETTINGS, invocationMs: limitMs } };
   const world = await createWorld(SETTINGS);
   const scheduler = new Scheduler(world, timing, random.fork(), faults, faulty ? MISHAPS : undefined);
   let broken: Broken[] = [];
@@ -87,19 +88,19 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     broken.push(...(await probe(world, SETTINGS.sleepIntervalMs, 20, counts)));
     await scheduler.drain();
     await watch.stop();
-    const logs = readLogs(world, counts);
-    broken.push(...watch.broken, ...watch.untold(logs.executions));
-    const checked = await checkInvariants(world, producers.intents, logs);
+    const executions = readLogs(world, counts);
+    broken.push(...watch.broken, ...watch.untold(executions));
+    const checked = await checkInvariants(world, producers.intents, executions);
     broken.push(...checked.broken);
     broken = broken.slice(0, 10_000);
     counts.add("payloads", producers.intents.size);
-    counts.add("handlers_started", logs.executions.length);
+    counts.add("handlers_started", executions.length);
     const [database_] = await world.sql<Record<string, string>>(
       `SELECT count(*) AS invocations_seen, count(*) FILTER (WHERE expired_at IS NOT NULL) AS invocations_expired, sum(rescued) AS tasks_rescued,
          sum(stale_completions) AS stale_completions FROM heartbeat`,
     );
     for (const [name, count] of Object.entries(database_ ?? {})) counts.add(name, Number(count));
-    if (broken.length > 0) await history(world, logs, broken, write);
+    if (broken.length > 0) await history(world, broken, write);
     return {
       seed,
       seconds: seconds(startedAt),
@@ -153,12 +154,7 @@ async function allEnded(world: World, write: (line: string) => void): Promise<Br
 }
 
 /** All that is known of the first tasks concerned. */
-async function history(
-  world: World,
-  logs: Logs,
-  broken: readonly Broken[],
-  write: (line: string) => void,
-): Promise<void> {
+async function history(world: World, broken: readonly Broken[], write: (line: string) => void): Promise<void> {
   const concerned = [...new Set(broken.flatMap(({ task }) => task ?? []))].slice(0, 5);
   for (const { invariant, what, task } of broken.slice(0, 50))
     write(`broken ${invariant}: ${what}${task === undefined ? "" : ` (task ${task})`}`);
@@ -182,6 +178,6 @@ async function history(
       [task],
     ))
       write(`  heartbeat ${JSON.stringify(row)}`);
-    for (const line of logs.lines.get(task) ?? []) write(`  ${line}`);
+    for (const line of linesOf(world, task)) write(`  ${line}`);
   }
 }

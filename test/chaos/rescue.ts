@@ -30,11 +30,13 @@ const HELD = 3;
 
 export async function measureRescue({ seed, kills, write }: RescueOptions): Promise<Record<string, unknown>> {
   const answer: Record<string, unknown> = { seed, graceMs: GRACE_MS, everyMs: EVERY_MS, sleepIntervalMs: SLEEP_MS };
-  for (const residents of [1, 2]) {
-    const result = await measure(new Random(seed), residents, kills);
-    write(`${residents === 1 ? "one resident" : "two residents"}: ${JSON.stringify(result)}`);
-    answer[residents === 1 ? "oneResident" : "twoResidents"] = result;
-  }
+  await Promise.all(
+    ([1, 2] as const).map(async (residents) => {
+      const name = residents === 1 ? "oneResident" : "twoResidents";
+      answer[name] = await measure(new Random(seed), residents, kills);
+      write(`${name}: ${JSON.stringify(answer[name])}`);
+    }),
+  );
   return answer;
 }
 

@@ -10,12 +10,13 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "1" },
     seed: { type: "string" },
     slots: { type: "string", default: "6" },
+    every: { type: "string", default: "2000" },
     json: { type: "boolean", default: false },
     rescue: { type: "boolean", default: false },
     kills: { type: "string", default: "50" },
   },
 });
-const number = (name: "tasks" | "minutes" | "slots" | "kills"): number => {
+const number = (name: "tasks" | "minutes" | "slots" | "every" | "kills"): number => {
   const value = Number(values[name]);
   if (!Number.isFinite(value) || value < 0) throw new Error(`--${name} is a number, not ${values[name]}`);
   return value;
@@ -34,6 +35,7 @@ if (values.rescue) {
     tasks: number("tasks"),
     minutes: number("minutes"),
     slots: number("slots"),
+    everyMs: number("every"),
     write,
   });
   printOutcome(outcome, write);

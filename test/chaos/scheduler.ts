@@ -99,7 +99,7 @@ export class Scheduler {
     const order: Order = {
       slot,
       resident: slot < residents,
-      limitMs,
+      outOfTimeAt: Date.now() + limitMs,
       settings,
       target: this.#world.targets[adapter],
       logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
