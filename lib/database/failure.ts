@@ -52,7 +52,8 @@ export function failureOfState(sqlState: string, cause: unknown): DatabaseError 
   const message = messageOf(cause);
   const fail = (code: ErrorCode, retry: Retry, text = message) => new DatabaseError(code, text, retry, sqlState, cause);
   if (sqlState === "40001" || sqlState === "40P01" || sqlState === "55P03") return fail("database_failed", "now");
-  if (/^(08|53300|57P0[123])/.test(sqlState))
+  // 25006: what was the writer until a failover. 08P01 is a statement that does not fit its parameters.
+  if (/^(08(?!P01)|25006|53300|57P0[123])/.test(sqlState))
     return fail("database_unavailable", "later", `The database cannot be reached: ${message}`);
   if (/^(42P01|42883|3F000)$/.test(sqlState) && /schema|relation|function/.test(message)) {
     return fail(
@@ -85,22 +86,23 @@ export function failureOfPg(cause: unknown): DatabaseError {
   return unknownOutcome(cause);
 }
 
-const RESUMING =
-  /^(DatabaseResuming|InvalidResourceState|Throttling|ThrottlingException|TooManyRequests|ServiceQuotaExceeded)/;
-const REFUSED =
-  /^(AccessDenied|Forbidden|BadRequest|Validation|HttpEndpointNotEnabled|InvalidSecret|SecretsError|DatabaseNotFound|NotFound|TransactionNotFound|UnsupportedResult|UnrecognizedClient|ExpiredToken|CredentialsProvider|InvalidSignature)/;
+/** Refused before it ran, for a passing reason. */
+const NOT_YET = /^(DatabaseResuming|InvalidResourceState|Throttling|TooManyRequests|ServiceQuotaExceeded)/;
 
-/** Classifies what the Data API's client throws: the SQLSTATE its message ends with, else the error's name. */
+/** Classifies what the Data API's client throws: the SQLSTATE its message ends with, else the error's name and status. */
 export function failureOfDataApi(cause: unknown): DatabaseError {
   if (cause instanceof DatabaseError) return cause;
   const name = cause instanceof Error ? cause.name : "";
   const states = [...messageOf(cause).matchAll(/SQLState: ([0-9A-Z]{5})/g)];
   const sqlState = states.at(-1)?.[1];
   if (sqlState !== undefined) return failureOfState(sqlState, cause);
-  if (RESUMING.test(name)) return unavailable(cause);
-  const code = (cause as { code?: unknown } | null)?.code;
+  const { code, $metadata } = (cause ?? {}) as { code?: unknown; $metadata?: { httpStatusCode?: number } };
+  const status = $metadata?.httpStatusCode ?? 0;
+  if (NOT_YET.test(name) || status === 429) return unavailable(cause);
   if (typeof code === "string" && NOT_SENT.has(code)) return unavailable(cause);
-  if (REFUSED.test(name)) {
+  // The rest of 4xx is what the caller sent, or may not do. A time-out is among them, and says nothing of the statement.
+  const refused = status >= 400 && status < 500 && status !== 408 && !name.startsWith("StatementTimeout");
+  if (refused || name === "CredentialsProviderError") {
     return new DatabaseError("database_failed", `${name}: ${messageOf(cause)}`, "never", undefined, cause);
   }
   return unknownOutcome(cause);

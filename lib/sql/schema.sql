@@ -1028,6 +1028,11 @@ $replay$;
 CREATE FUNCTION clean_up_v1(p_kind text, p_days integer, p_batch integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_sort = off
+SET jit = off
 AS $clean$
 #variable_conflict use_column
 DECLARE
