@@ -68,6 +68,7 @@ export class Drain {
       this.#abort.abort(error);
       await Promise.allSettled(this.#running.values());
       if (!(error instanceof LeaseOver)) throw error;
+      if (error.ending === "ended") this.left = this.#leaving ?? "nothing_due";
       if (error.ending === "lost") this.left = "lease_lost";
       if (error.ending === "seat_taken") this.left = "seat_taken";
     } finally {
