@@ -47,9 +47,18 @@ export interface TaskClient {
   ): Promise<EnqueueManyAnswer>;
 }
 
-/** @throws StintError handlers_missing | run_method_unsupported */
+/** @throws StintError option_invalid | handlers_missing | run_method_unsupported */
 export function createTaskClient(options: TaskClientOptions): TaskClient {
   const { database, runMethod = "TASK_PROCESSOR", onFailure } = options;
+  const refuse = (message: string): never => {
+    throw new StintError("option_invalid", message);
+  };
+  if (typeof database?.query !== "function") refuse("database is what connectDatabase gives.");
+  if (!["TASK_PROCESSOR", "SEPARATE_THREAD", "SYNCHRONOUSLY"].includes(runMethod)) {
+    refuse(`runMethod is TASK_PROCESSOR, SEPARATE_THREAD or SYNCHRONOUSLY, not ${JSON.stringify(runMethod)}.`);
+  }
+  if (options.handlers !== undefined && typeof options.handlers !== "function")
+    refuse("handlers is a function: () => import(...).");
   if (runMethod !== "TASK_PROCESSOR" && options.handlers === undefined) {
     throw new StintError(
       "handlers_missing",
@@ -94,6 +103,7 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
       return { status: answer.status, id: answer.ids[0]! };
     },
     async enqueueMany(definition, payloads, given = {}) {
+      if (!Array.isArray(payloads)) refuse("payloads is an array.");
       checkOptions(definition, given);
       const texts = payloads.map((payload) => encodePayload(definition.identifier, definition.payload, payload));
       if (runMethod !== "TASK_PROCESSOR")

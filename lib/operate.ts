@@ -46,6 +46,12 @@ export function createOperator(database: Database): Operator {
     replay: async ({ ids, identifier, failedSince, limit = 10_000 }) => {
       if (!Number.isInteger(limit) || limit < 1 || limit > 10_000)
         throw new StintError("option_invalid", "limit is a whole number from 1 to 10,000.");
+      if (failedSince !== undefined && !(failedSince instanceof Date && Number.isFinite(failedSince.getTime()))) {
+        throw new StintError("option_invalid", "failedSince is a Date.");
+      }
+      if (ids !== undefined && (!Array.isArray(ids) || ids.length > 10_000)) {
+        throw new StintError("option_invalid", "ids is an array of at most 10,000.");
+      }
       const filter = {
         ...(ids && { ids: ids.map(checkedId) }),
         ...(identifier !== undefined && checked(identifier)),

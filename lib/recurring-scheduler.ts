@@ -37,6 +37,7 @@ export async function fireDue(database: Database, registry: Registry, answer: An
       expectedAt: nextAt,
       nextAt: next?.toISOString() ?? "infinity",
       occurrences: occurrences.map((due) => due.toISOString()),
+      overlap: recurring.overlap,
       payload: recurring.payload,
       priority: recurring.task.priority,
     };

@@ -21,6 +21,8 @@ export interface RecurringOptions<S extends PayloadSchema> extends Omit<TaskOpti
   readonly firstRunTime?: string;
   /** Default once. */
   readonly missed?: Missed;
+  /** Enqueue an occurrence also while the last one is unfinished (default false: it is skipped and counted). */
+  readonly overlap?: boolean;
 }
 
 export interface RecurringDefinition {
@@ -29,6 +31,7 @@ export interface RecurringDefinition {
   /** The schedule as stored, to see whether it has changed. */
   readonly schedule: string;
   readonly missed: Missed;
+  readonly overlap: boolean;
   /** The first due time after `after`, exactly on the grid; null when there is none. */
   next(after: Date): Date | null;
   /** The last `count` due times at or before `until`, newest first. */
@@ -46,13 +49,14 @@ const DEFAULT_TIMEOUT_MS = 600_000;
 
 /** @throws StintError definition_invalid, naming the option and what is allowed */
 export function defineRecurringTask<S extends PayloadSchema>(options: RecurringOptions<S>): RecurringDefinition {
-  const { schema, payload, every, cron, timeZone, firstRunTime, missed = "once", ...task } = options;
+  const { schema, payload, every, cron, timeZone, firstRunTime, missed = "once", overlap = false, ...task } = options;
   const definition = defineTask({ timeoutMs: DEFAULT_TIMEOUT_MS, ...task, payload: schema });
   const refuse = (message: string): never => {
     throw new StintError("definition_invalid", `${options.identifier}: ${message}`);
   };
   if ((every === undefined) === (cron === undefined)) refuse("one of every and cron is set, not both and not neither.");
   if (!["once", "skip", "all"].includes(missed)) refuse("missed is once, skip or all.");
+  if (typeof overlap !== "boolean") refuse("overlap is true or false.");
   if (timeZone !== undefined && cron === undefined) refuse("timeZone goes with cron: an interval has none.");
   if (firstRunTime !== undefined && every === undefined) refuse("firstRunTime goes with every.");
   const grid = every !== undefined ? interval(every, firstRunTime, refuse) : calendar(cron!, timeZone ?? "UTC", refuse);
@@ -61,6 +65,7 @@ export function defineRecurringTask<S extends PayloadSchema>(options: RecurringO
     payload,
     schedule: JSON.stringify(every !== undefined ? { every, firstRunTime } : { cron, timeZone: timeZone ?? "UTC" }),
     missed,
+    overlap,
     next: grid.next,
     previous: grid.previous,
     handle: (run: Parameters<TaskDefinition["handle"]>[0]): RecurringHandler => ({

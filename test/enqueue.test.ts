@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
-import { createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
+import { connectDatabase, createOperator, createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
 import { PAYLOAD_BYTES } from "../lib/payload.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { register, Speaker } from "./support/exchange.ts";
@@ -155,6 +155,28 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
       code: "option_invalid",
       message: expect.stringContaining(name),
     });
+  });
+
+  test("bad options of the client, the connection and the operator are refused by name", async () => {
+    const refused = (name: string) =>
+      expect.objectContaining({ code: "option_invalid", message: expect.stringContaining(name) });
+    expect(() => createTaskClient({} as never)).toThrow(refused("database"));
+    expect(() => createTaskClient({ database: db.database, runMethod: "LATER" as never })).toThrow(
+      refused("runMethod"),
+    );
+    expect(() =>
+      createTaskClient({ database: db.database, runMethod: "SYNCHRONOUSLY", handlers: {} as never }),
+    ).toThrow(refused("handlers"));
+    await expect(tasks.enqueueMany(note, "many" as never)).rejects.toEqual(refused("payloads"));
+    await expect(connectDatabase({ kind: "sqlite" } as never)).rejects.toEqual(refused("target"));
+    await expect(connectDatabase({ kind: "pg", url: "postgres://x/y" }, { schema: "Robert'); --" })).rejects.toEqual(
+      refused("schema"),
+    );
+    const operator = createOperator(db.database);
+    await expect(operator.cancel("1; DROP TABLE task")).rejects.toEqual(refused("id"));
+    await expect(operator.pause("")).rejects.toEqual(refused("identifier"));
+    await expect(operator.replay({ limit: 0 })).rejects.toEqual(refused("limit"));
+    await expect(operator.replay({ failedSince: "yesterday" as never })).rejects.toEqual(refused("failedSince"));
   });
 
   describe("the unmanaged methods", () => {

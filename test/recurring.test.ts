@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
+import { pause } from "../lib/clock.ts";
 import { createOperator, defineRecurringTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { occurrencesUntil } from "../lib/recurring-scheduler.ts";
@@ -91,6 +92,7 @@ describe("schedules", () => {
     ["timeZone", { every: "1h", timeZone: "UTC" }],
     ["firstRunTime", { every: "1h", firstRunTime: "25:00" }],
     ["missed", { every: "1h", missed: "sometimes" }],
+    ["overlap", { every: "1h", overlap: "yes" }],
   ])("a bad schedule is refused: %s", (name, options) => {
     expect(() => defineRecurringTask({ identifier: "beat", schema, payload: {}, ...options } as never)).toThrow(
       expect.objectContaining({ code: "definition_invalid", message: expect.stringContaining(name) }),
@@ -139,6 +141,32 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
     await run(db, handlers);
     expect(await db.sql("SELECT skipped FROM recurring_task")).toEqual([{ skipped: "1" }]);
     expect(await db.sql("SELECT count(*)::int AS n FROM task")).toEqual([{ n: 1 }]);
+  });
+
+  test("missed ones that all run do so one after another; with overlap, beside the unfinished one", async () => {
+    const running: number[] = [];
+    let now = 0;
+    const work = async () => {
+      now += 1;
+      running.push(now);
+      await pause(10);
+      now -= 1;
+    };
+    const serial = [every("1h", { missed: "all" }).handle(work)];
+    await run(db, serial);
+    await overdue("5 hours");
+    await run(db, serial);
+    expect(running.length).toBeGreaterThanOrEqual(5);
+    expect(Math.max(...running)).toBe(1);
+    const beside = [every("1h", { overlap: true }).handle(work)];
+    await db.sql(
+      "INSERT INTO task (identifier, scheduled_for, occurrence) VALUES ('beat', '2999-01-01', '2999-01-01')",
+    );
+    await overdue();
+    const before = running.length;
+    await run(db, beside);
+    expect(running.length).toBe(before + 1);
+    expect(await db.sql("SELECT skipped FROM recurring_task")).toEqual([{ skipped: "0" }]);
   });
 
   test("a changed schedule is planned anew", async () => {

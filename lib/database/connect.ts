@@ -1,3 +1,4 @@
+import { StintError } from "../errors.ts";
 import type { Database } from "./port.ts";
 
 /** Where a database is: a Postgres URL, or an Aurora cluster behind the Data API. */
@@ -14,9 +15,24 @@ export interface ConnectOptions {
   readonly endpoint?: string;
 }
 
-/** Loads only the adapter that is asked for: each costs a cold start its own milliseconds. */
+/**
+ * @throws StintError option_invalid
+ * Loads only the adapter that is asked for: each costs a cold start its own milliseconds.
+ */
 export async function connectDatabase(target: DatabaseTarget, options: ConnectOptions = {}): Promise<Database> {
   const schema = options.schema ?? "task_processor";
+  const has = (name: string): boolean => typeof (target as unknown as Record<string, unknown>)?.[name] === "string";
+  if (
+    !(target?.kind === "pg" && has("url")) &&
+    !(target?.kind === "data-api" && ["resourceArn", "secretArn", "database"].every(has))
+  ) {
+    throw new StintError(
+      "option_invalid",
+      'The target is { kind: "pg", url } or { kind: "data-api", resourceArn, secretArn, database }.',
+    );
+  }
+  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema))
+    throw new StintError("option_invalid", "schema is 1 to 63 of a-z, 0-9 and _, no digit first.");
   if (target.kind === "pg") {
     const { connectPg } = await import("./pg.ts");
     return connectPg({

@@ -558,13 +558,17 @@ BEGIN
   IF jsonb_array_length(p_request->'occurrences') = 0 THEN
     RETURN 'skipped';
   END IF;
-  IF EXISTS (SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
+  IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
+    SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
     UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
     RETURN 'skipped';
   END IF;
-  INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence)
-  SELECT p_request->>'identifier', p_request->'payload', CAST(p_request->>'priority' AS smallint), o.due, o.due
-  FROM (SELECT CAST(value AS timestamptz) AS due FROM jsonb_array_elements_text(p_request->'occurrences')) o ORDER BY o.due;
+  -- Without overlap several missed ones run one after another. None is unfinished, so the first of them has the turn.
+  INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence, serial_key, has_turn)
+  SELECT p_request->>'identifier', p_request->'payload', CAST(p_request->>'priority' AS smallint), o.due, o.due,
+    CASE WHEN NOT CAST(p_request->>'overlap' AS boolean) THEN 'occurrence' END, CAST(p_request->>'overlap' AS boolean) OR o.place = 1
+  FROM (SELECT CAST(value AS timestamptz) AS due, row_number() OVER (ORDER BY CAST(value AS timestamptz)) AS place
+    FROM jsonb_array_elements_text(p_request->'occurrences')) o ORDER BY o.due;
   RETURN 'fired';
 END
 $fire$;
