@@ -30,6 +30,7 @@ test("whatever invocations do and suffer, the exchange leaves the database as th
     "rescued",
     "suspect told",
     "told again",
+    "forged",
   ])
     expect(real.seen.get(what) ?? 0, what).toBeGreaterThan(NUM_RUNS / 50);
 });

@@ -140,7 +140,7 @@ export function protocol(config: Config): Model {
   const knownAt = (i: number, task: number): number => at(i) + INVOCATION_SIZE + KNOWN_SIZE * task;
   const strayAt = (i: number, n: number): number => knownAt(i, tasks) + straySize * n;
   const size = at(invocations);
-  const names = [];
+  const names: number[] = [];
   for (let k = slotAt(0); k < slotAt(slots); k += 1) names.push(k);
   for (let task = 0; task < tasks; task += 1) names.push(taskAt(task) + BY);
   const next = new Uint8Array(size);
@@ -448,26 +448,21 @@ export function protocol(config: Config): Model {
     }
     if (stray >= 0) b.fill(0, from, from + straySize);
     const what = (): string => `the database handles ${name(i)}'s ${stray < 0 ? "request" : "stray copy"}`;
-    const refuse = (status: number, why: string): void => {
-      next.set(b);
-      answer(next, i, stray, status);
-      emit(() => `${what()}: ${why}`);
-    };
-
     // 1. own row
     const row = b[o + ROW]!;
-    if (row === ENDED) return refuse(b[o + SEQ_AGE] === age && (request & ENDING) > 0 ? OK : GONE, "gone");
-    if (row === EXPIRED) return refuse(GONE, "gone");
     const isFirst = row === NO_ROW;
-    if (!isFirst && age > b[o + SEQ_AGE]! && rules.refuseLower) return refuse(OLD, "old");
+    const slot = slotAt(b[o + SLOT]!);
+    const refusal = refuse(b, i, age, (request & ENDING) > 0);
+    if (refusal > 0) {
+      next.set(b);
+      answer(next, i, stray, refusal);
+      emit(() => `${what()}: ${["", "it has ended", "gone", "old", "the seat is taken"][refusal]}`);
+      return;
+    }
     const isNew = isFirst || age < b[o + SEQ_AGE]! || (!rules.seq && age <= b[o + SEQ_AGE]!);
 
     // 2. the seat
-    const slot = slotAt(b[o + SLOT]!);
     if (isFirst) {
-      const holder = b[slot]!;
-      if ((b[o + FLAGS]! & ONLY_FREE) > 0 && holder > 0 && b[at(holder - 1) + ROW] === LIVE)
-        return refuse(TAKEN, "seat taken");
       b[slot] = b[slot + 1] = i + 1;
       b[o + ROW] = LIVE;
       b[o + CLAIMED_AGE] = FAR;
@@ -514,6 +509,18 @@ export function protocol(config: Config): Model {
       next.set(b);
       finish(next, mask);
     }
+  }
+
+  /** The status of an answer that changes nothing; 0 when the request counts. */
+  function refuse(b: Uint8Array, i: number, age: number, ending: boolean): number {
+    const o = at(i);
+    const row = b[o + ROW]!;
+    if (row === ENDED) return b[o + SEQ_AGE] === age && ending ? OK : GONE;
+    if (row === EXPIRED) return GONE;
+    if (row === LIVE) return age > b[o + SEQ_AGE]! && rules.refuseLower ? OLD : 0;
+    const holder = b[slotAt(b[o + SLOT]!)]!;
+    const isTaken = holder > 0 && b[at(holder - 1) + ROW] === LIVE;
+    return (b[o + FLAGS]! & ONLY_FREE) > 0 && isTaken ? TAKEN : 0;
   }
 
   function isClaimable(b: Uint8Array, i: number, mask: number, held: number, want: number, alone: boolean): boolean {

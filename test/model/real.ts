@@ -177,7 +177,8 @@ class End extends OfOne {
     super(who);
     this.#isHeard = isHeard;
   }
-  actAs = (model: Model, real: Real, me: number) => speak(model, real, me, { want: 0, ending: true, isHeard: this.#isHeard });
+  actAs = (model: Model, real: Real, me: number) =>
+    speak(model, real, me, { want: 0, ending: true, isHeard: this.#isHeard });
   what = () => `ends${this.#isHeard ? "" : ", unheard"}`;
 }
 
@@ -211,6 +212,27 @@ class Work extends OfOne {
     running[this.#which % running.length]!.outcome = this.#outcome;
   }
   what = () => `ends a run: ${this.#outcome}`;
+}
+
+/** Hands in a result of what another holds, or of its own attempt before this one: no process should, the database must know better. */
+class Forge extends OfOne {
+  readonly #which: number;
+  constructor(who: number, which: number) {
+    super(who);
+    this.#which = which;
+  }
+  override candidates = (model: Readonly<Model>) =>
+    model.world.tasks.size === 0 ? [] : model.speakers().filter((n) => model.processes[n]!.unheard === undefined);
+  async actAs(model: Model, real: Real, me: number): Promise<void> {
+    const tasks = [...model.world.tasks.values()];
+    const task = tasks[this.#which % tasks.length]!;
+    const attempt = task.attempt - (task.holder === me ? 1 : 0);
+    await speak(model, real, me, { want: 0, ending: false, isHeard: true }, [
+      { task: task.id, attempt, outcome: "SUCCESS" },
+    ]);
+    real.see("forged");
+  }
+  what = () => `hands in what it does not hold (${this.#which})`;
 }
 
 class Crash extends OfOne {
@@ -271,7 +293,8 @@ class Poll extends Step {
   async act(model: Model, real: Real): Promise<void> {
     for (let n = 0; n < this.#times; n += 1) {
       await new Advance(1).act(model, real);
-      for (const me of model.speakers()) await speak(model, real, me, { want: this.#want, ending: false, isHeard: true });
+      for (const me of model.speakers())
+        await speak(model, real, me, { want: this.#want, ending: false, isHeard: true });
     }
   }
   toString = () => `${this.#times} times 3 s pass and all poll, want ${this.#want}`;
@@ -284,7 +307,13 @@ interface Saying {
 }
 
 /** A new number, or what was not heard once more. */
-async function speak(model: Model, real: Real, me: number, { want, ending, isHeard }: Saying): Promise<void> {
+async function speak(
+  model: Model,
+  real: Real,
+  me: number,
+  { want, ending, isHeard }: Saying,
+  forged: readonly Result[] = [],
+): Promise<void> {
   const process = model.processes[me]!;
   if (process.unheard === undefined) {
     const results = [...process.known].flatMap(([task, { attempt, outcome }]) =>
@@ -299,7 +328,7 @@ async function speak(model: Model, real: Real, me: number, { want, ending, isHea
       alone: running === 0,
       ending,
       onlyFree: process.onlyFree,
-      results,
+      results: [...results, ...forged],
     };
     process.said.push(process.unheard);
   }
@@ -318,7 +347,7 @@ function hear(process: Process, told: Told, sentAt: number): void {
   }
   process.acked = process.seq;
   process.confirmedAt = sentAt;
-  for (const { task } of results) process.known.delete(task);
+  for (const { task, attempt } of results) if (process.known.get(task)?.attempt === attempt) process.known.delete(task);
   for (const [task, attempt] of told.tasks) process.known.set(task, { attempt });
 }
 
@@ -339,7 +368,14 @@ async function call(model: Model, real: Real, me: number, words: Words): Promise
     bytes: 480_000,
     floors: [],
     ...rest,
-    results: results.map(({ task, ...result }) => ({ id: String(task), ...result, started: 2, finished: 1, delayMs: 0, error: "no" })),
+    results: results.map(({ task, ...result }) => ({
+      id: String(task),
+      ...result,
+      started: 2,
+      finished: 1,
+      delayMs: 0,
+      error: "no",
+    })),
   };
   const rows = await real.db.database.query(exchange, { request: JSON.stringify(request) });
   const [header, ...tasks] = rows.map(({ answer }) => JSON.parse(answer));
@@ -361,13 +397,16 @@ async function call(model: Model, real: Real, me: number, words: Words): Promise
 }
 
 async function stateOf({ db }: Real, model: Model) {
-  const [row] = await db.sql<{ state: Record<"tasks" | "failed" | "runs" | "seats" | "rows", string[]> }>(`SELECT json_build_object(
+  const [row] = await db.sql<{
+    state: Record<"tasks" | "failed" | "runs" | "seats" | "rows", string[]>;
+  }>(`SELECT json_build_object(
     'tasks', (SELECT coalesce(json_agg(concat_ws(' ', id, held_by, attempt, forgiven, suspect_since IS NOT NULL) ORDER BY id), '[]') FROM task),
     'failed', (SELECT coalesce(json_agg(concat_ws(' ', id, outcome) ORDER BY id), '[]') FROM failed_task),
     'runs', (SELECT coalesce(json_agg(concat_ws(' ', task_id, attempt, result, coalesce(task_outcome, ''))), '[]') FROM task_run),
     'seats', (SELECT coalesce(json_agg(concat_ws(' ', number, epoch, holder) ORDER BY number), '[]') FROM slot),
     'rows', (SELECT coalesce(json_agg(concat_ws(' ', invocation_id, seq, epoch, held, claimed, succeeded, failed, rescued, stale_completions, ended_at IS NOT NULL, expired_at IS NOT NULL)), '[]') FROM heartbeat)) AS state`);
-  const named = (text: string): string => model.processes.reduce((said, { id }, n) => said.replaceAll(id, `#${n}`), text);
+  const named = (text: string): string =>
+    model.processes.reduce((said, { id }, n) => said.replaceAll(id, `#${n}`), text);
   const { tasks, failed, runs, seats, rows } = row!.state;
   return {
     work: { tasks: tasks.map(named), failed, runs: runs.toSorted() },
@@ -386,7 +425,9 @@ async function compare(model: Model, real: Real): Promise<void> {
       tasks: [...world.tasks.values()]
         .sort((a, b) => a.id - b.id)
         .map((task) =>
-          [task.id, ...holder(task.holder), task.attempt, task.forgiven, flag(task.suspectSince !== undefined)].join(" "),
+          [task.id, ...holder(task.holder), task.attempt, task.forgiven, flag(task.suspectSince !== undefined)].join(
+            " ",
+          ),
         ),
       failed: [...world.outOfAttempts].sort(([a], [b]) => a - b).map(([id, outcome]) => `${id} ${outcome}`),
       runs: world.runs.toSorted(),
@@ -396,7 +437,19 @@ async function compare(model: Model, real: Real): Promise<void> {
       .map(([number, seat]) => [number, seat.epoch, ...holder(seat.holder)].join(" ")),
     rows: [...world.rows]
       .map(([n, row]) =>
-        [`#${n}`, row.seq, row.epoch, world.heldBy(n).length, row.claimed, row.succeeded, row.failed, row.rescued, row.stale, flag(row.ended), flag(row.expired)].join(" "),
+        [
+          `#${n}`,
+          row.seq,
+          row.epoch,
+          world.heldBy(n).length,
+          row.claimed,
+          row.succeeded,
+          row.failed,
+          row.rescued,
+          row.stale,
+          flag(row.ended),
+          flag(row.expired),
+        ].join(" "),
       )
       .toSorted(),
   });
@@ -406,7 +459,9 @@ async function compare(model: Model, real: Real): Promise<void> {
 function examine(model: Model): void {
   const { world, processes } = model;
   // 8 nothing is lost
-  expect(world.tasks.size + world.succeeded + world.outOfAttempts.size, "unfinished + succeeded + failed").toBe(world.enqueued);
+  expect(world.tasks.size + world.succeeded + world.outOfAttempts.size, "unfinished + succeeded + failed").toBe(
+    world.enqueued,
+  );
   const runners = new Map<number, number>();
   for (const [n, process] of processes.entries()) {
     if (!model.believes(process) || process.frozen) continue;
@@ -442,13 +497,16 @@ export function commands(): fc.Arbitrary<Iterable<Command>> {
     .map((a) => new Work(...(a as [number, number, Result["outcome"]])));
   return fc.commands<Model, Real, false>(
     [
-      fc.tuple(fc.constantFrom("a", "a", "b"), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 })).map((a) => new Enqueue(...a)),
+      fc
+        .tuple(fc.constantFrom("a", "a", "b"), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 }))
+        .map((a) => new Enqueue(...a)),
       fc.tuple(fc.nat(1), fc.constantFrom("r1", "r2"), fc.boolean(), isHeard).map((a) => new Tick(...a)),
       exchanges,
       exchanges,
       exchanges,
       work,
       work,
+      fc.tuple(who, which).map((a) => new Forge(...a)),
       who.map((n) => new Crash(n)),
       who.map((n) => new Freeze(n)),
       who.map((n) => new Thaw(n)),

@@ -134,7 +134,16 @@ export class World {
     seat.epoch += 1;
     seat.holder = me;
     const counts = { claimed: 0, succeeded: 0, failed: 0, rescued: 0, stale: 0 };
-    const row = { slot, release, epoch: seat.epoch, seq: 0, claimedSeq: 0, holdsSuspect: false, ended: false, expired: false };
+    const row = {
+      slot,
+      release,
+      epoch: seat.epoch,
+      seq: 0,
+      claimedSeq: 0,
+      holdsSuspect: false,
+      ended: false,
+      expired: false,
+    };
     this.rows.set(me, { ...row, ...counts, seenAt: this.now, seenSince: this.now });
     return this.rows.get(me)!;
   }
@@ -212,12 +221,14 @@ export class World {
     const suspect = due
       .filter((task) => task.suspectSince !== undefined)
       .sort((a, b) => Number(starves(b)) - Number(starves(a)) || byDue(a, b))[0];
-    const isNext = suspect !== undefined && (starves(suspect) || plain[0] === undefined || byDue(suspect, plain[0]) < 0);
+    const isNext =
+      suspect !== undefined && (starves(suspect) || plain[0] === undefined || byDue(suspect, plain[0]) < 0);
     let taken: Task[] = [];
     if (isNext && held === 0 && alone) {
       taken = [suspect];
       row.holdsSuspect = true;
-    } else if (!row.holdsSuspect && !(suspect !== undefined && starves(suspect) && held > 0)) taken = plain.slice(0, want);
+    } else if (!row.holdsSuspect && !(suspect !== undefined && starves(suspect) && held > 0))
+      taken = plain.slice(0, want);
     for (const task of taken) {
       task.holder = me;
       task.claimSeq = seq;
