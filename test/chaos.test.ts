@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import { createTaskClient } from "../lib/index.ts";
-import { type Execution, overlaps } from "./chaos/invariants.ts";
+import { type Execution, overlaps, readLogs } from "./chaos/invariants.ts";
 import { play } from "./chaos/play.ts";
 import { Random } from "./chaos/random.ts";
 import { Counts } from "./chaos/report.ts";
@@ -70,14 +70,47 @@ describe("a task that takes its process with it each time", () => {
     } finally {
       await scheduler.kill();
       await database.close();
-      await world.close(false);
+      await world.close();
     }
   }, 120_000);
 });
 
+test("cut off from the database, a holder stops before another is given its tasks, whatever its handlers do", async () => {
+  const settings = { sleepIntervalMs: 50, graceMs: 2000, queuePopSize: 5, backoffDefaultMs: 0, invocationMs: 60_000 };
+  const world = await createWorld(settings);
+  const timing = { slots: 2, residents: 2, everyMs: 60_000, limitMs: 60_000, settings };
+  const counts = new Counts();
+  const scheduler = new Scheduler(world, timing, new Random(1), counts);
+  const database = world.connect("pg");
+  try {
+    const client = createTaskClient({ database });
+    scheduler.invoke(0, { target: world.targets["data-api"] });
+    const batch = Array.from({ length: 5 }, () => ({ token: "tick" }));
+    await client.enqueueMany(KINDS.holds, batch);
+    const until = async (count: number, where: string): Promise<void> => {
+      while ((await world.sql(`SELECT 1 FROM task WHERE occurrence IS NULL AND ${where}`)).length !== count)
+        await sleep(20);
+    };
+    await until(5, "held_by IS NOT NULL");
+    scheduler.invoke(1, { target: world.targets.pg });
+    // All of them have started, and been told of again in vain from here on.
+    while (readLogs(world, counts).filter(({ identifier }) => identifier === "chaos.holds").length < 5) await sleep(20);
+    world.dataApi.faults.set({ dropBefore: 1 });
+    await until(0, "true");
+    const executions = readLogs(world, counts).filter(({ identifier }) => identifier === "chaos.holds");
+    expect(executions.map(({ attempt }) => attempt).sort()).toEqual([1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
+    expect(overlaps(executions)).toEqual([]);
+    expect(await world.sql("SELECT * FROM chaos.violation")).toEqual([]);
+  } finally {
+    await scheduler.kill();
+    await database.close();
+    await world.close();
+  }
+}, 120_000);
+
 describe("the books notice", () => {
   let world: World | undefined;
-  afterAll(async () => await world?.close(false));
+  afterAll(async () => await world?.close());
 
   test("two runs that believe at the same moment, of one task or of one serial key", () => {
     const run = (task: string, startedAt: number, believedAt: number, serial?: string): Execution => ({

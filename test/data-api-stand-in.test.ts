@@ -661,7 +661,7 @@ describe("16: no session", () => {
     const fresh = await startDataApi({ clusters: [{ resourceArn, url: postgres.url }] });
     const through = clientOf(fresh.endpoint);
     const pid = async () => (await execute("SELECT pg_backend_pid()", {}, {}, through)).records![0]![0]!.longValue!;
-    const ready = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'idle' AND query = 'DISCARD ALL'";
+    const ready = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'idle' AND query LIKE '%DISCARD%'";
     try {
       for (let last = 0, call = 0; call < 6; call++) {
         const next = await pid();

@@ -118,8 +118,16 @@ export class DatabaseFaults {
 
   async #dataApi(): Promise<void> {
     while (!this.#stopped) {
-      this.#world.dataApi.faults.set(this.#apiFaults());
-      await sleep(this.#random.between(300, 1500));
+      const { graceMs } = this.#world;
+      if (this.#random.chance(0.15)) {
+        // Those behind the Data API reach nothing for longer than the grace period; those over pg go on, and take their tasks.
+        this.#counts.add("data_api.partition");
+        this.#world.dataApi.faults.set({ dropBefore: 1 });
+        await sleep(this.#random.between(1.2, 2.5) * graceMs);
+      } else {
+        this.#world.dataApi.faults.set(this.#apiFaults());
+        await sleep(this.#random.between(300, 1500));
+      }
       this.#world.dataApi.faults.clear();
       await sleep(this.#random.between(100, 800));
     }

@@ -77,7 +77,7 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       }),
     ),
     KINDS.never.handle(logged(() => new Promise(() => {}))),
-    KINDS.holds.handle(logged((_, { attempt, signal }) => (attempt === 1 ? pause(FOREVER_MS, signal) : undefined))),
+    KINDS.holds.handle(logged((_, context) => work(context.attempt === 1 ? graceMs * 1.8 : 60, context))),
     KINDS.leaks.handle(
       logged(({ token }, { attempt }) => {
         setInterval(() => {}, 1000);

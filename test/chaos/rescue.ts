@@ -72,7 +72,7 @@ async function measure(random: Random, residents: number, kills: number): Promis
   } finally {
     await scheduler.kill();
     await database.close();
-    await world.close(false);
+    await world.close();
   }
 }
 

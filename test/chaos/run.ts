@@ -25,6 +25,10 @@ const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : N
 // With --json the answer is the last line of stdout; what is told on the way goes to stderr.
 const write = (line: string): void => void (values.json ? process.stderr : process.stdout).write(`${line}\n`);
 
+// Postgres and the processes end with this one.
+process.once("SIGINT", () => process.exit(130));
+process.once("SIGTERM", () => process.exit(143));
+
 if (values.rescue) {
   const answer = { ...(await measureRescue({ seed, kills: number("kills"), write })) };
   process.stdout.write(`${JSON.stringify(answer)}\n`);

@@ -27,12 +27,17 @@ export interface Mishaps {
 
 const NO_MISHAPS: Mishaps = { lost: 0, late: 0, duplicate: 0, kill: 0, freeze: 0 };
 const HEAP_MB = 96;
+/** A slot's processes at a time. Lambda has a machine for each; here a busy one must not drown in those that only start. */
+const MOST_PER_SLOT = 3;
+/** Without mishaps the time limit must not be one either. */
+const CALM_LIMIT_MS = 60_000;
 
 export interface Invoked {
   readonly child: ChildProcess;
   readonly slot: number;
   readonly resident: boolean;
   readonly logFile: string;
+  readonly gone: Promise<unknown>;
 }
 
 export class Scheduler {
@@ -45,6 +50,8 @@ export class Scheduler {
   #mishaps: Mishaps;
   #ticks: NodeJS.Timeout | undefined;
   #started = 0;
+  #calm = false;
+  #over = false;
 
   constructor(world: World, timing: Timing, random: Random, counts: Counts, mishaps: Mishaps = NO_MISHAPS) {
     this.#world = world;
@@ -62,18 +69,14 @@ export class Scheduler {
   /** From now on everything happens in time, and once; what was frozen goes on. */
   calmDown(): void {
     this.#mishaps = NO_MISHAPS;
+    this.#calm = true;
     for (const { child } of this.running) child.kill("SIGCONT");
   }
 
-  /** No more ticks. Resolves when every process has gone, by itself or at the hard stop. */
-  async drain(): Promise<void> {
-    this.#clear();
-    await this.#allGone();
-  }
-
-  /** Ends every process, at once. */
+  /** No more ticks; ends every process, at once. */
   async kill(): Promise<void> {
-    this.#clear();
+    this.#over = true;
+    clearInterval(this.#ticks);
     for (const { child } of this.running) child.kill("SIGKILL");
     await this.#allGone();
   }
@@ -83,17 +86,22 @@ export class Scheduler {
     const { lost, late, duplicate } = this.#mishaps;
     for (let slot = 0; slot < slots; slot += 1) {
       if (this.#happens(lost, "tick.lost")) continue;
+      if ([...this.running].filter((one) => one.slot === slot).length >= MOST_PER_SLOT) {
+        this.#counts.add("tick.throttled");
+        continue;
+      }
       const times = this.#happens(duplicate, "tick.duplicate") ? 2 : 1;
       for (let time = 0; time < times; time += 1) {
         const lateMs = this.#happens(late, "tick.late") ? everyMs * 1.5 : 0;
         // EventBridge fires anywhere within the interval.
-        this.#later(this.#random.between(0, everyMs * 0.9) + lateMs, () => this.invoke(slot));
+        this.#later(this.#random.between(0, everyMs * 0.9) + lateMs, () => void (this.#over || this.invoke(slot)));
       }
     }
   }
 
   invoke(slot: number, more: Partial<Order> = {}): Invoked {
-    const { limitMs, settings, residents } = this.#timing;
+    const { settings, residents } = this.#timing;
+    const limitMs = this.#calm ? CALM_LIMIT_MS : this.#timing.limitMs;
     this.#started += 1;
     const adapter = this.#started % 2 === 0 ? "pg" : "data-api";
     const order: Order = {
@@ -117,7 +125,8 @@ export class Scheduler {
     });
     this.#counts.add("invocations");
     this.#counts.add(`invocations.${adapter}`);
-    const invoked: Invoked = { child, slot, resident: order.resident, logFile: order.logFile };
+    const gone = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
+    const invoked: Invoked = { child, slot, resident: order.resident, logFile: order.logFile, gone };
     this.running.add(invoked);
     const timers: NodeJS.Timeout[] = [];
     // A stopped process takes a SIGKILL as well.
@@ -131,7 +140,7 @@ export class Scheduler {
       const forMs = this.#random.between(0.5, 2.5) * settings.graceMs;
       timers.push(this.#later(afterMs, () => timers.push(this.#freeze(child, forMs))));
     }
-    child.on("error", () => {});
+    child.on("error", () => void this.running.delete(invoked));
     child.once("exit", (code, signal) => {
       for (const timer of timers) clearTimeout(timer);
       this.running.delete(invoked);
@@ -165,17 +174,8 @@ export class Scheduler {
     return timer;
   }
 
-  /** Ticks that are still to come are forgotten; what ends processes stays. */
-  #clear(): void {
-    clearInterval(this.#ticks);
-  }
-
   async #allGone(): Promise<void> {
-    while (this.running.size > 0) {
-      await new Promise((resolve) => {
-        for (const { child } of this.running) child.once("exit", resolve);
-      });
-    }
+    while (this.running.size > 0) await Promise.all([...this.running].map(({ gone }) => gone));
     for (const timer of this.#timers) clearTimeout(timer);
   }
 }

@@ -33,7 +33,7 @@ export const KINDS = {
   eats: kind("eats"),
   /** Kills its process each time. */
   poison: kind("poison", { maxAttempts: 2 }),
-  /** Lasts the first time until it is aborted. */
+  /** Works for longer than the grace period the first time: others may be given it meanwhile. */
   holds: kind("holds"),
   /** Has one attempt, and succeeds. */
   single: kind("single", { maxAttempts: 1 }),

@@ -7,6 +7,8 @@ import { KINDS } from "./tasks.ts";
 import type { World } from "./world.ts";
 
 const EVERY_MS = 400;
+/** Of all invocations together, after which a probe is given up. */
+const MOST_EXCHANGES = 600;
 
 export class Watch {
   readonly #world: World;
@@ -89,6 +91,9 @@ export class Watch {
   }
 }
 
+const exchangesOf = async (world: World): Promise<number> =>
+  (await world.sql<{ sum: number }>("SELECT CAST(coalesce(sum(seq), 0) AS float8) AS sum FROM heartbeat"))[0]!.sum;
+
 /** 6: counted in exchanges of an idle resident, not in time: one, or those of a second for what lies below its floor. */
 export async function probe(world: World, sleepIntervalMs: number, count: number, counts: Counts): Promise<Broken[]> {
   const broken: Broken[] = [];
@@ -97,11 +102,12 @@ export async function probe(world: World, sleepIntervalMs: number, count: number
   for (let left = count; left > 0; left -= 1) {
     const answer = await client.enqueue(KINDS.quick, { token: "tick" });
     const id = "id" in answer ? answer.id : "";
+    const before = await exchangesOf(world);
     const seats = await world.sql<{ invocation: string; seq: number }>(
       "SELECT invocation_id AS invocation, seq FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL",
     );
     let claim: { invocation: string; seq: number } | undefined;
-    for (let tries = 0; claim === undefined && tries < 600; tries += 1) {
+    while (claim === undefined && (await exchangesOf(world)) - before < MOST_EXCHANGES) {
       await sleep(20);
       [claim] = await world.sql<{ invocation: string; seq: number }>(
         "SELECT invocation, seq FROM chaos.claim WHERE task = $1",
@@ -113,7 +119,9 @@ export async function probe(world: World, sleepIntervalMs: number, count: number
       continue;
     }
     const seat = seats.find(({ invocation }) => invocation === claim.invocation);
-    const exchanges = claim.seq - (seat?.seq ?? 0);
+    // Its seat may have been given up between the claim and the look.
+    if (seat === undefined) continue;
+    const exchanges = claim.seq - seat.seq;
     counts.add("probes");
     counts.most("probe_exchanges_max", exchanges);
     if (exchanges > 2 + Math.ceil(1000 / sleepIntervalMs))

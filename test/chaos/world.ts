@@ -21,6 +21,7 @@ const SQL_DEADLINE_MS = 60_000;
 export interface World {
   readonly postgres: LocalPostgres;
   readonly dataApi: DataApi;
+  readonly graceMs: number;
   /** Where the processes log. */
   readonly folder: string;
   /** The bundled invocation. */
@@ -29,7 +30,7 @@ export interface World {
   connect(adapter: "pg" | "data-api"): Database;
   /** Past the adapters and the faults: repeated until Postgres is there, so only for what may be repeated. */
   sql<Row>(text: string, values?: unknown[]): Promise<Row[]>;
-  close(keepLogs: boolean): Promise<void>;
+  close(): Promise<void>;
 }
 
 export async function createWorld({ graceMs }: { graceMs: number }): Promise<World> {
@@ -37,15 +38,18 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
   delete process.env.AWS_PROFILE;
   Object.assign(process.env, { AWS_REGION: LOCAL.region, AWS_ACCESS_KEY_ID: "local", AWS_SECRET_ACCESS_KEY: "local" });
   const folder = mkdtempSync(join(tmpdir(), "stint-chaos-"));
+  const sweep = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once("exit", sweep);
   const postgres = await startPostgres({ settings: { fsync: "off", max_connections: "300" } });
   let dataApi: DataApi | undefined;
   const pool = new pg.Pool({ connectionString: postgres.url, max: 3, options: `-c search_path=${schema}` });
   pool.on("error", () => {});
-  const close = async (keepLogs: boolean): Promise<void> => {
+  const close = async (): Promise<void> => {
     await pool.end();
     await dataApi?.close();
     await postgres.stop("immediate");
-    if (!keepLogs) rmSync(folder, { recursive: true, force: true });
+    process.removeListener("exit", sweep);
+    sweep();
   };
   try {
     const migrating = connectPg({ url: postgres.url, schema });
@@ -65,6 +69,7 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
     const world: World = {
       postgres,
       dataApi,
+      graceMs,
       folder,
       invocation,
       targets,
@@ -84,7 +89,7 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
     await world.sql(monitorSql(graceMs));
     return world;
   } catch (error) {
-    await close(false);
+    await close();
     throw error;
   }
 }

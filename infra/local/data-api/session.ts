@@ -45,6 +45,8 @@ export class Session {
   #last: Promise<void> = Promise.resolve();
   #cancelling: Promise<void> = Promise.resolve();
   #broken = false;
+  /** The longest run since whoever set it to 0. */
+  longestMs = 0;
   /** Called once, when the connection is gone. */
   onGone: () => void = () => {};
 
@@ -103,7 +105,11 @@ export class Session {
   run(statements: Bound[]): Promise<Result> {
     const result: Result = { columns: undefined, rows: [], rowBytes: 0, tag: "" };
     let failure: PostgresFailure | undefined;
-    const done = this.#started((broken) => failure ?? broken);
+    const startedAt = performance.now();
+    const done = this.#started((broken) => {
+      this.longestMs = Math.max(this.longestMs, performance.now() - startedAt);
+      return failure ?? broken;
+    });
     this.#client.query({
       submit: (wire: Wire) => sendAll(wire, statements),
       handleRowDescription: ({ fields }: { fields: Column[] }) => {

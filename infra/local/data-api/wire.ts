@@ -26,7 +26,7 @@ export interface CancelWire {
   cancel(processId: number, secretKey: number): void;
 }
 
-/** Every session starts with these, and DISCARD ALL goes back to them. */
+/** Every session starts with these, and RESET ALL goes back to them. */
 export const startupOptions = Object.entries({
   timezone: "UTC",
   datestyle: "ISO",

@@ -1,0 +1,146 @@
+/** What the stand-in costs beside Postgres itself, and the SDK beside both. Milliseconds unless named otherwise. */
+import { Agent, createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import { ExecuteStatementCommand, RDSDataClient } from "@aws-sdk/client-rds-data";
+import pg from "pg";
+import { type DataApi, startDataApi } from "../../infra/local/data-api/index.ts";
+import { type LocalPostgres, startPostgres } from "../../infra/local/postgres.ts";
+import { LOCAL } from "../../infra/local/stack.ts";
+import { connectDataApi } from "../../lib/database/data-api.ts";
+import { connectPg } from "../../lib/database/pg.ts";
+import type { Database } from "../../lib/database/port.ts";
+import { migrate } from "../../lib/sql/migrate.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { enqueueRaw, register, Speaker, success } from "../support/exchange.ts";
+import { signed } from "../support/hostile-requests.ts";
+import { interleaved, rounded } from "./measure.ts";
+import type { Figures } from "./run.ts";
+
+const { resourceArn, secretArn, region } = LOCAL;
+const sql = "SELECT :n + 1 AS n";
+const parameters = [{ name: "n", value: { longValue: 1 } }];
+
+export async function bench(): Promise<Figures> {
+  const postgres = await startPostgres({ settings: { fsync: "off" } });
+  const api = await startDataApi({ clusters: [{ resourceArn, url: postgres.url }] });
+  const pool = new pg.Pool({ connectionString: postgres.url, max: 8 });
+  try {
+    return {
+      ...(await perCall(api, pool)),
+      ...(await throughSdk(api)),
+      ...(await together(api)),
+      ...(await exchanges(api, postgres)),
+    };
+  } finally {
+    await pool.end();
+    await api.close();
+    await postgres.stop("immediate");
+  }
+}
+
+const agent = new Agent({ keepAlive: true });
+
+function post(port: number, body: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const headers = { ...signed, "content-length": Buffer.byteLength(body) };
+    const call = request({ port, host: "127.0.0.1", agent, method: "POST", path: "/Execute", headers }, (response) =>
+      text(response).then(resolve, reject),
+    );
+    call.on("error", reject);
+    call.end(body);
+  });
+}
+
+async function perCall(api: DataApi, pool: pg.Pool): Promise<Figures> {
+  const body = JSON.stringify({ resourceArn, secretArn, sql, parameters });
+  const times = await interleaved(
+    {
+      standIn: () => post(api.port, body),
+      pool: () => pool.query("SELECT $1::int8 + 1 AS n", [1]),
+    },
+    { rounds: 15, calls: 300, warmUp: 1000 },
+  );
+  return {
+    "one call, raw HTTP to the stand-in": rounded(times.standIn.median),
+    "the same statement, pg pool": rounded(times.pool.median),
+    "overhead of a call": rounded(times.standIn.median - times.pool.median),
+    "overhead of a call, fastest tenth": rounded(times.standIn.tenth - times.pool.tenth),
+  };
+}
+
+async function throughSdk(api: DataApi): Promise<Figures> {
+  const answer = JSON.stringify({ records: [[{ longValue: 2 }]], numberOfRecordsUpdated: 0 });
+  const empty = createServer((request, response) => {
+    request.resume().on("end", () => {
+      response.writeHead(200, { "content-type": "application/json", "content-length": answer.length });
+      response.end(answer);
+    });
+  });
+  await new Promise<void>((resolve) => empty.listen(0, "127.0.0.1", resolve));
+  const emptyPort = (empty.address() as AddressInfo).port;
+  const calling = (endpoint: string) => {
+    const client = new RDSDataClient({
+      endpoint,
+      region,
+      credentials: { accessKeyId: "bench", secretAccessKey: "bench" },
+    });
+    return () => client.send(new ExecuteStatementCommand({ resourceArn, secretArn, sql, parameters }));
+  };
+  const times = await interleaved(
+    { standIn: calling(api.endpoint), empty: calling(`http://127.0.0.1:${emptyPort}`) },
+    { rounds: 15, calls: 200, warmUp: 1000 },
+  );
+  empty.closeAllConnections();
+  empty.close();
+  return {
+    "one call, SDK to the stand-in": rounded(times.standIn.median),
+    "the same, SDK to an empty server": rounded(times.empty.median),
+    "overhead through the SDK": rounded(times.standIn.median - times.empty.median),
+    "overhead through the SDK, fastest tenth": rounded(times.standIn.tenth - times.empty.tenth),
+  };
+}
+
+/** Ideally 1: eight callers take as long as one does. 8 would be one after the other. */
+async function together(api: DataApi): Promise<Figures> {
+  const body = JSON.stringify({ resourceArn, secretArn, sql: "SELECT pg_sleep(0.02)::text" });
+  const calls = (clients: number) => () => Promise.all(Array.from({ length: clients }, () => post(api.port, body)));
+  const times = await interleaved({ one: calls(1), eight: calls(8) }, { rounds: 10, calls: 20 });
+  return { "8 clients at once against 1, ratio": rounded(times.eight.median / times.one.median, 2) };
+}
+
+const batch = 100;
+
+/** Each exchange hands in 100 results and claims the next 100. */
+async function exchanges(api: DataApi, postgres: LocalPostgres): Promise<Figures> {
+  const databases: Record<"standIn" | "pg", Database> = {
+    standIn: connectDataApi({ ...LOCAL, schema: "bench_data_api", endpoint: api.endpoint }),
+    pg: connectPg({ url: postgres.url, schema: "bench_pg" }),
+  };
+  process.env.AWS_ACCESS_KEY_ID ??= "bench";
+  process.env.AWS_SECRET_ACCESS_KEY ??= "bench";
+  const calls = 20;
+  const rounds = 9;
+  const speaking = async (database: Database) => {
+    await migrate(database);
+    const db = { database } as TestDatabase;
+    await register(db, "r1", { bench: {} });
+    for (let tasks = 0; tasks < (calls * (rounds + 1) + 2) * batch; tasks += 2000) await enqueueRaw(db, "bench", 2000);
+    const speaker = new Speaker(db);
+    let held = (await speaker.say({ want: batch })).tasks;
+    return async () => {
+      held = (await speaker.say({ want: batch, results: held.map(success) })).tasks;
+      if (held.length !== batch) throw new Error(`Claimed ${held.length} of ${batch}.`);
+    };
+  };
+  const contestants = { standIn: await speaking(databases.standIn), pg: await speaking(databases.pg) };
+  const times = await interleaved(contestants, { rounds, calls });
+  await Promise.all(Object.values(databases).map((database) => database.close()));
+  const lost = (of: "median" | "tenth") => rounded((1 - times.pg[of] / times.standIn[of]) * 100, 1);
+  return {
+    "tasks a second, exchange of 100, stand-in": Math.round((batch * 1000) / times.standIn.median),
+    "tasks a second, exchange of 100, pg": Math.round((batch * 1000) / times.pg.median),
+    "throughput lost, %": lost("median"),
+    "throughput lost, %, fastest tenth": lost("tenth"),
+  };
+}
