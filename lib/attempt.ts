@@ -16,6 +16,8 @@ const SETTLE_MS = 1000;
 export interface AttemptOptions {
   readonly handler: TaskHandler;
   readonly task: ClaimedTask;
+  /** Whether the lease still runs, asked at the last moment: one started just before may have blocked the event loop. When not, `signal` aborts. */
+  readonly mayStart: () => boolean;
   /** Aborts when the lease is lost or the invocation must leave. */
   readonly signal: AbortSignal;
   /** Aborts when an operator cancels the task. */
@@ -54,7 +56,15 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
   }
 }
 
-async function execute({ handler, task, signal, cancelled, onProgress, log }: AttemptOptions): Promise<unknown> {
+async function execute({
+  handler,
+  task,
+  mayStart,
+  signal,
+  cancelled,
+  onProgress,
+  log,
+}: AttemptOptions): Promise<unknown> {
   const { timeoutMs, payload: schema } = handler.definition;
   const decoded = decodePayload(schema, task.payload);
   if ("problem" in decoded)
@@ -80,7 +90,10 @@ async function execute({ handler, task, signal, cancelled, onProgress, log }: At
     },
   };
   try {
-    const running = Promise.resolve().then(() => handler.run(decoded.payload as never, context));
+    const running = Promise.resolve().then(() => {
+      if (!mayStart()) throw signal.reason;
+      return handler.run(decoded.payload as never, context);
+    });
     const value = await settleOrAbandon(running, ending.signal);
     if (ending.signal.aborted) throw ending.signal.reason;
     return value;

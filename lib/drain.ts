@@ -232,6 +232,7 @@ export class Drain {
     const run = runAttempt({
       handler,
       task,
+      mayStart: () => this.#lease.holds(),
       signal: this.#abort.signal,
       cancelled: cancel.signal,
       onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),

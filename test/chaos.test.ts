@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import { createTaskClient } from "../lib/index.ts";
+import { silentLog } from "../lib/log.ts";
+import { createRegistry } from "../lib/registry.ts";
+import { runInvocation } from "../lib/worker.ts";
 import { type Execution, overlaps, readLogs } from "./chaos/invariants.ts";
 import { play } from "./chaos/play.ts";
 import { Random } from "./chaos/random.ts";
@@ -107,6 +110,39 @@ test("cut off from the database, a holder stops before another is given its task
     await world.close();
   }
 }, 120_000);
+
+test("when one task blocks the event loop past the lease, those claimed with it are not started after it", async () => {
+  const settings = { sleepIntervalMs: 50, graceMs: 600, queuePopSize: 5, backoffDefaultMs: 0, invocationMs: 60_000 };
+  const world = await createWorld(settings);
+  const database = world.connect("pg");
+  try {
+    const client = createTaskClient({ database });
+    await client.enqueue(KINDS.blocks, { token: "tick" }, { priority: "HIGHEST" });
+    await client.enqueueMany(KINDS.quick, [{ token: "tick" }, { token: "tick" }]);
+    const started: string[] = [];
+    const handlers = [
+      KINDS.blocks.handle(() => {
+        started.push("blocks");
+        for (const until = performance.now() + 700; performance.now() < until; );
+      }),
+      KINDS.quick.handle(() => void started.push("quick")),
+    ];
+    const registry = createRegistry(handlers, null);
+    const report = await runInvocation({
+      databases: [database],
+      registry,
+      slot: 0,
+      resident: false,
+      settings,
+      log: silentLog,
+    });
+    expect(report.left).toBe("lease_lost");
+    expect(started).toEqual(["blocks"]);
+  } finally {
+    await database.close();
+    await world.close();
+  }
+});
 
 describe("the books notice", () => {
   let world: World | undefined;

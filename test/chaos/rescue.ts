@@ -60,6 +60,7 @@ async function measure(random: Random, residents: number, kills: number): Promis
     while (first.length < kills) {
       // Anywhere between two ticks.
       await sleep(random.between(0, EVERY_MS));
+      await seated(world, residents);
       const payloads = Array.from({ length: HELD }, () => ({ token: "rescue" }));
       const answer = await client.enqueueMany(KINDS.holds, payloads);
       const waits = await killAndWait(world, scheduler, answer.status === "enqueued" ? answer.ids : []);
@@ -74,6 +75,14 @@ async function measure(random: Random, residents: number, kills: number): Promis
     await database.close();
     await world.close();
   }
+}
+
+/** The kill before this one has emptied a seat: until the next tick has filled it, there is one resident less. */
+async function seated(world: World, residents: number): Promise<void> {
+  const settled = `SELECT 1 FROM slot s JOIN heartbeat h ON h.invocation_id = s.holder
+    WHERE h.ended_at IS NULL AND h.expired_at IS NULL AND h.last_seen_at > clock_timestamp() - $1 * interval '0.5 milliseconds'
+      AND h.last_seen_at - h.seen_since > $1 * interval '0.25 milliseconds'`;
+  while ((await world.sql(settled, [GRACE_MS])).length < residents) await sleep(20);
 }
 
 /** Milliseconds from the kill of their holder to the claim of each of its tasks, in order. */
