@@ -64,7 +64,7 @@ async function roundTrip({
     }
     throw new Error("Task processor is unable to process tasks.");
   } finally {
-    if ("id" in enqueued) await database.query(dropCanary, { id: Number(enqueued.id) }).catch(() => {});
+    if ("id" in enqueued) await database.query(dropCanary, { id: enqueued.id }).catch(() => {});
     // One that ran after all, between the last look and now.
     await database.query(takeHealthRow, { id }).catch(() => {});
   }

@@ -137,6 +137,35 @@ function watched(database: Database): { database: Database; asked: { name: strin
   return { database: { ...database, query }, asked };
 }
 
+test("a lost answer and a lost rollback: the transaction left behind ends by itself, its tasks are stored once", async () => {
+  const short = { statementTimeoutMs: 500, transactionIdleMs: 1500 };
+  const api = await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url: db.url }], ...short });
+  others.push(api);
+  const database = connect({ endpoint: api.endpoint });
+  const unlucky: Database = {
+    ...database,
+    transaction: (work) =>
+      database.transaction((transaction) =>
+        work({
+          ...transaction,
+          query: (statement, values) =>
+            transaction.query(statement, values).catch((error) => {
+              if (api.faults.injected.dropBefore === undefined)
+                api.faults.set({ match: "ROLLBACK", dropBefore: { next: 1 } });
+              throw error;
+            }),
+        }),
+      ),
+  };
+  const many = Array.from({ length: 8000 }, (_, n) => ({ text: `${n}${"x".repeat(200)}` }));
+  api.faults.set({ match: "enqueue_v1", commitThenDrop: { next: 1 } });
+  const answer = await createTaskClient({ database: unlucky }).enqueueMany(big, many);
+  expect(api.faults.injected).toMatchObject({ commitThenDrop: 1, dropBefore: 1 });
+  expect(answer).toMatchObject({ status: "enqueued" });
+  expect(await stored()).toBe(8000);
+  await database.close();
+});
+
 test("an exchange whose answer was lost is repeated under its own number, the next one has the next", async () => {
   await tasks.enqueueMany(greet, payloads(5));
   const { database, asked } = watched(db.database);

@@ -61,7 +61,7 @@ const story: [name: string, values: Given][] = [
   ["resume", { identifier: "greet" }],
   ["cancel_task", { id: "2" }],
   ["replay_failed", { filter: JSON.stringify({ identifier: "greet", limit: 10 }) }],
-  ["drop_canary", { id: 3 }],
+  ["drop_canary", { id: "3" }],
   ["plan_recurring", { request: JSON.stringify(plan) }],
   ["fire_recurring", { request: JSON.stringify(fire) }],
   ["list_recurring", {}],

@@ -27,7 +27,7 @@ export const takeHealthRow = statement<{ id: string }>()(
 /** A canary that nobody claimed goes with its check. */
 export const dropCanary = statement<{ id: string }>()(
   "drop_canary",
-  { id: "bigint" },
+  { id: "text" },
   ["id"],
-  "DELETE FROM {schema}.task WHERE id = :id AND held_by IS NULL RETURNING CAST(id AS text) AS id",
+  "DELETE FROM {schema}.task WHERE id = CAST(:id AS bigint) AND held_by IS NULL RETURNING CAST(id AS text) AS id",
 );
