@@ -43,7 +43,7 @@ export async function store(
 ): Promise<Stored> {
   const chunks = split(texts);
   const encode = (chunk: readonly string[], token: string | null): string =>
-    requestOf(definition, chunk, token, options);
+    requestOf(definition, chunk, token, options, chunk === chunks[0] ? texts.length : null);
   try {
     if (options.transaction !== undefined) {
       const transaction = database.adopt(options.transaction);
@@ -65,7 +65,7 @@ export async function store(
   }
 }
 
-/** With a limit, an error within the transaction would not undo the chunks before it in a caller's own: the first chunk asks for all. */
+/** The first chunk asks the queue's limit for all of them, so that a full queue never leaves a part: the caller's transaction may go on. */
 async function storeChunks(
   chunks: readonly string[][],
   send: (chunk: string[], place: number) => Promise<{ answer: string }[]>,
@@ -119,6 +119,7 @@ function requestOf(
   texts: readonly string[],
   token: string | null,
   options: EnqueueOptions,
+  asksFor: number | null,
 ): string {
   const head = JSON.stringify({
     token,
@@ -126,7 +127,8 @@ function requestOf(
     priority: options.priority === undefined ? definition.priority : PRIORITIES[options.priority],
     delayUntil: options.delayUntil?.toISOString() ?? null,
     maxAttempts: definition.maxAttempts,
-    queueSize: definition.queueSize ?? null,
+    queueSize: asksFor === null ? null : (definition.queueSize ?? null),
+    count: asksFor,
     key: options.key ?? null,
     onDuplicate: options.onDuplicate ?? "keep",
     serialKey: options.serialKey ?? null,

@@ -91,6 +91,15 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     expect(await tasks.enqueueMany(few, [{ text: "" }])).toEqual({ status: "queue_full", limit: 5 });
   });
 
+  test("queueSize admits all of many or none, also when they take several requests", async () => {
+    const wide = defineTask({ identifier: "wide", payload, queueSize: 50 });
+    const payloads = Array.from({ length: 51 }, () => ({ text: "x".repeat(40_000) }));
+    expect(await tasks.enqueueMany(wide, payloads)).toEqual({ status: "queue_full", limit: 50 });
+    expect(await stored()).toBe(0);
+    expect(await tasks.enqueueMany(wide, payloads.slice(1))).toMatchObject({ status: "enqueued" });
+    expect(await stored()).toBe(50);
+  });
+
   test("a key is taken once until its task starts; replace puts the new payload in its place", async () => {
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, n) => tasks.enqueue(note, { text: `${n}` }, { key: "k" })),

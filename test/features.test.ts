@@ -9,6 +9,7 @@ import { createRegistry } from "../lib/registry.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import { type InvocationOptions, runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset, type TestDatabase } from "./support/database.ts";
+import { failure, register, Speaker, success } from "./support/exchange.ts";
 
 const numbered = z.object({ n: z.number() });
 const note = defineTask({ identifier: "note", payload: numbered, maxAttempts: 1 });
@@ -150,6 +151,49 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
       { attempt: 1, result: "FAILURE" },
       { attempt: 2, result: "SUCCESS" },
     ]);
+  });
+
+  test("replay keeps a cancelled task whose key has been taken since, and loses none", async () => {
+    const far = { delayUntil: new Date("2999-01-01"), key: "k" };
+    for (let n = 0; n < 2; n += 1) {
+      const { id } = (await tasks.enqueue(note, { n }, far)) as { id: string };
+      expect(await operator.cancel(id)).toBe("cancelled");
+    }
+    await tasks.enqueue(note, { n: 2 }, far);
+    expect(await operator.replay({ identifier: "note" })).toBe(0);
+    expect(await db.sql("SELECT id FROM failed_task ORDER BY id")).toEqual([{ id: "1" }, { id: "2" }]);
+    await db.sql("DELETE FROM task");
+    expect(await operator.replay({ identifier: "note" })).toBe(1);
+    expect(await operator.replay({ ids: ["1"] })).toBe(0);
+    expect(await db.sql("SELECT id FROM task UNION ALL SELECT id FROM failed_task ORDER BY id")).toEqual([
+      { id: "1" },
+      { id: "2" },
+    ]);
+  });
+
+  test.each([
+    "failed",
+    "released",
+    "ended",
+    "lost",
+  ])("a cancel is not forgotten when the run was %s before its holder heard", async (how) => {
+    await register(db, "r1", { note: {} });
+    await tasks.enqueue(defineTask({ identifier: "note", payload: numbered }), { n: 1 });
+    const holder = new Speaker(db, { slot: 1 });
+    const [task] = (await holder.say()).tasks;
+    expect(await operator.cancel(task!.id)).toBe("cancelling");
+    if (how === "failed") await holder.say({ results: [failure(task!)] });
+    if (how === "released") await holder.say({ results: [{ ...success(task!), outcome: "RELEASED" }] });
+    if (how === "ended") await holder.say({ ending: true });
+    if (how === "lost") {
+      await holder.fallSilent();
+      const witness = new Speaker(db);
+      await witness.say({ want: 0 });
+      await witness.becomeWitness();
+      await witness.say({ want: 0 });
+    }
+    expect(await db.sql("SELECT 1 FROM task")).toHaveLength(0);
+    expect(await db.sql("SELECT outcome FROM failed_task")).toEqual([{ outcome: "CANCELLED" }]);
   });
 
   test("a handler's progress and result are kept; what is too large is not", async () => {

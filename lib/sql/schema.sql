@@ -75,6 +75,9 @@ CREATE TABLE failed_task (
 CREATE INDEX failed_task_by_identifier ON failed_task (identifier, failed_at);
 
 -- statement
+CREATE INDEX failed_task_key ON failed_task (identifier, key) WHERE key IS NOT NULL AND attempt = 0;
+
+-- statement
 CREATE TABLE task_run (
   task_id           bigint NOT NULL,
   attempt           integer NOT NULL,
@@ -308,7 +311,8 @@ SET plan_cache_mode = force_generic_plan
 AS $enqueue$
 DECLARE
   v_token uuid = CAST(p_request->>'token' AS uuid);
-  v_count integer = jsonb_array_length(p_request->'payloads');
+  -- The first of several requests asks for all of them; the others come without a limit.
+  v_count integer = coalesce(CAST(p_request->>'count' AS integer), jsonb_array_length(p_request->'payloads'));
   v_limit integer = CAST(p_request->>'queueSize' AS integer);
   v_turn boolean = true;
   v_one record;
@@ -517,7 +521,8 @@ BEGIN
     PERFORM pass_turn(d.identifier, d.serial_key) FROM (
       SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
   END IF;
-  UPDATE heartbeat SET held = 0, holds_suspect = false WHERE invocation_id = ANY (p_dead);
+  PERFORM cancel_task_v1(c.id) FROM (SELECT unnest(cancelling) AS id FROM heartbeat WHERE invocation_id = ANY (p_dead) ORDER BY 1) AS c;
+  UPDATE heartbeat SET held = 0, holds_suspect = false, cancelling = '{}' WHERE invocation_id = ANY (p_dead);
   RETURN v_count;
 END
 $rescue$;
@@ -754,8 +759,13 @@ BEGIN
       h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.holds_suspect = h.holds_suspect AND h.held > 0;
-      h.cancelling = ARRAY (SELECT c FROM unnest(h.cancelling) AS c
-        WHERE c NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
+      IF h.cancelling <> '{}' THEN
+        -- One whose run ended otherwise before its holder heard of the cancel is cancelled now, where it waits again.
+        PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id)
+        WHERE c.id IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)) ORDER BY c.id;
+        h.cancelling = ARRAY (SELECT c.id FROM unnest(h.cancelling) AS c(id)
+          WHERE c.id NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
+      END IF;
     END IF;
 
     IF p_request ? 'progress' THEN
@@ -855,6 +865,8 @@ BEGIN
   -- 7. the end
   IF v_ending AND v_new THEN
     UPDATE task SET held_by = NULL, held_since = NULL, claim_seq = NULL, forgiven = forgiven + 1 WHERE held_by = v_me;
+    PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id) ORDER BY c.id;
+    h.cancelling = '{}';
     UPDATE slot SET holder = NULL WHERE number = v_slot AND holder = v_me AND epoch = h.epoch;
     h.ended_at = clock_timestamp();
     h.held = 0;
@@ -991,7 +1003,7 @@ END
 $cancel$;
 
 -- statement
--- Failed tasks wait again, under their ids, with all their attempts. p_filter {ids, identifier, failedSince, limit}.
+-- Failed tasks wait again, under their ids, with all their attempts. One that never started and whose key is taken stays where it is. p_filter {ids, identifier, failedSince, limit}.
 CREATE FUNCTION replay_failed_v1(p_filter jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -1009,9 +1021,14 @@ BEGIN
     PERFORM take_serial_key(v_serial.identifier, v_serial.serial_key);
   END LOOP;
   WITH chosen AS (
-    SELECT id FROM failed_task
+    SELECT id FROM failed_task f
     WHERE (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
       AND failed_at >= coalesce(CAST(p_filter->>'failedSince' AS timestamptz), '-infinity')
+      AND (f.key IS NULL OR f.attempt > 0 OR NOT EXISTS (
+        SELECT FROM task t WHERE t.identifier = f.identifier AND t.key = f.key AND t.attempt = 0
+        UNION ALL
+        SELECT FROM failed_task o WHERE o.identifier = f.identifier AND o.key = f.key AND o.attempt = 0 AND o.id > f.id
+          AND (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(o.id AS text))))
     ORDER BY failed_at, id LIMIT coalesce(CAST(p_filter->>'limit' AS integer), 10000) FOR UPDATE SKIP LOCKED),
   gone AS (
     DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
@@ -1020,8 +1037,7 @@ BEGIN
   SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
     g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
       AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
-  FROM gone g WHERE g.attempt > 0 OR g.key IS NULL OR NOT EXISTS (
-    SELECT FROM task t WHERE t.identifier = g.identifier AND t.key = g.key AND t.attempt = 0);
+  FROM gone g;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;
 END

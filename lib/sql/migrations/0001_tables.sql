@@ -75,6 +75,9 @@ CREATE TABLE failed_task (
 CREATE INDEX failed_task_by_identifier ON failed_task (identifier, failed_at);
 
 -- statement
+CREATE INDEX failed_task_key ON failed_task (identifier, key) WHERE key IS NOT NULL AND attempt = 0;
+
+-- statement
 CREATE TABLE task_run (
   task_id           bigint NOT NULL,
   attempt           integer NOT NULL,

@@ -121,7 +121,8 @@ SET plan_cache_mode = force_generic_plan
 AS $enqueue$
 DECLARE
   v_token uuid = CAST(p_request->>'token' AS uuid);
-  v_count integer = jsonb_array_length(p_request->'payloads');
+  -- The first of several requests asks for all of them; the others come without a limit.
+  v_count integer = coalesce(CAST(p_request->>'count' AS integer), jsonb_array_length(p_request->'payloads'));
   v_limit integer = CAST(p_request->>'queueSize' AS integer);
   v_turn boolean = true;
   v_one record;

@@ -166,7 +166,8 @@ BEGIN
     PERFORM pass_turn(d.identifier, d.serial_key) FROM (
       SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
   END IF;
-  UPDATE heartbeat SET held = 0, holds_suspect = false WHERE invocation_id = ANY (p_dead);
+  PERFORM cancel_task_v1(c.id) FROM (SELECT unnest(cancelling) AS id FROM heartbeat WHERE invocation_id = ANY (p_dead) ORDER BY 1) AS c;
+  UPDATE heartbeat SET held = 0, holds_suspect = false, cancelling = '{}' WHERE invocation_id = ANY (p_dead);
   RETURN v_count;
 END
 $rescue$;
@@ -403,8 +404,13 @@ BEGIN
       h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.holds_suspect = h.holds_suspect AND h.held > 0;
-      h.cancelling = ARRAY (SELECT c FROM unnest(h.cancelling) AS c
-        WHERE c NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
+      IF h.cancelling <> '{}' THEN
+        -- One whose run ended otherwise before its holder heard of the cancel is cancelled now, where it waits again.
+        PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id)
+        WHERE c.id IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)) ORDER BY c.id;
+        h.cancelling = ARRAY (SELECT c.id FROM unnest(h.cancelling) AS c(id)
+          WHERE c.id NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
+      END IF;
     END IF;
 
     IF p_request ? 'progress' THEN
@@ -504,6 +510,8 @@ BEGIN
   -- 7. the end
   IF v_ending AND v_new THEN
     UPDATE task SET held_by = NULL, held_since = NULL, claim_seq = NULL, forgiven = forgiven + 1 WHERE held_by = v_me;
+    PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id) ORDER BY c.id;
+    h.cancelling = '{}';
     UPDATE slot SET holder = NULL WHERE number = v_slot AND holder = v_me AND epoch = h.epoch;
     h.ended_at = clock_timestamp();
     h.held = 0;

@@ -53,7 +53,7 @@ END
 $cancel$;
 
 -- statement
--- Failed tasks wait again, under their ids, with all their attempts. p_filter {ids, identifier, failedSince, limit}.
+-- Failed tasks wait again, under their ids, with all their attempts. One that never started and whose key is taken stays where it is. p_filter {ids, identifier, failedSince, limit}.
 CREATE FUNCTION replay_failed_v1(p_filter jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -71,9 +71,14 @@ BEGIN
     PERFORM take_serial_key(v_serial.identifier, v_serial.serial_key);
   END LOOP;
   WITH chosen AS (
-    SELECT id FROM failed_task
+    SELECT id FROM failed_task f
     WHERE (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
       AND failed_at >= coalesce(CAST(p_filter->>'failedSince' AS timestamptz), '-infinity')
+      AND (f.key IS NULL OR f.attempt > 0 OR NOT EXISTS (
+        SELECT FROM task t WHERE t.identifier = f.identifier AND t.key = f.key AND t.attempt = 0
+        UNION ALL
+        SELECT FROM failed_task o WHERE o.identifier = f.identifier AND o.key = f.key AND o.attempt = 0 AND o.id > f.id
+          AND (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(o.id AS text))))
     ORDER BY failed_at, id LIMIT coalesce(CAST(p_filter->>'limit' AS integer), 10000) FOR UPDATE SKIP LOCKED),
   gone AS (
     DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
@@ -82,8 +87,7 @@ BEGIN
   SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
     g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
       AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
-  FROM gone g WHERE g.attempt > 0 OR g.key IS NULL OR NOT EXISTS (
-    SELECT FROM task t WHERE t.identifier = g.identifier AND t.key = g.key AND t.attempt = 0);
+  FROM gone g;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;
 END
