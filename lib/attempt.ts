@@ -2,8 +2,8 @@
 import { delayFor } from "./backoff.ts";
 import { pause } from "./clock.ts";
 import { codeOf, StintError } from "./errors.ts";
-import type { ClaimedTask, Result } from "./lease.ts";
 import type { Log } from "./log.ts";
+import type { ClaimedTask, Result } from "./messages.ts";
 import { decodePayload, encodeReport, REPORT_BYTES } from "./payload.ts";
 import type { TaskContext, TaskHandler } from "./task.ts";
 import { inSpan } from "./trace.ts";

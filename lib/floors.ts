@@ -1,4 +1,4 @@
-import type { ClaimedTask, Floor } from "./lease.ts";
+import type { ClaimedTask, Floor } from "./messages.ts";
 
 /** A full scan at least so often: a task whose producer committed late may lie below the floor. */
 const FULL_SCAN_MS = 1000;

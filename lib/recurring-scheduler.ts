@@ -1,5 +1,5 @@
 import type { Database } from "./database/port.ts";
-import type { Answer } from "./lease.ts";
+import type { Answer } from "./messages.ts";
 import type { RecurringDefinition } from "./recurring.ts";
 import type { Registry } from "./registry.ts";
 import { fireRecurring, planRecurring } from "./sql/recurring-tasks.ts";

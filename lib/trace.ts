@@ -9,7 +9,7 @@ import {
   SpanStatusCode,
   trace,
 } from "@opentelemetry/api";
-import type { ClaimedTask } from "./lease.ts";
+import type { ClaimedTask } from "./messages.ts";
 
 /** The active span as a traceparent, to be stored with a task; null without one. */
 export function activeTraceParent(): string | null {

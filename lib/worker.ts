@@ -2,8 +2,8 @@
 import { randomUUID } from "node:crypto";
 import type { Database } from "./database/port.ts";
 import { Drain } from "./drain.ts";
-import type { ClaimedTask } from "./lease.ts";
 import type { Log } from "./log.ts";
+import type { ClaimedTask } from "./messages.ts";
 import { Places } from "./places.ts";
 import { drainReserveMs, type Registry } from "./registry.ts";
 

@@ -1,6 +1,6 @@
 /** Invocations as the database sees them: exchanges spoken by hand, one number at a time. */
 import { randomUUID } from "node:crypto";
-import type { ClaimedTask } from "../../lib/lease.ts";
+import type { ClaimedTask } from "../../lib/messages.ts";
 import { exchange, registerRelease } from "../../lib/sql/exchange.ts";
 import { enqueueTasks } from "../../lib/sql/tasks.ts";
 import type { TestDatabase } from "./database.ts";
