@@ -9,6 +9,7 @@ import type { Log } from "./log.ts";
 import type { Answer, ClaimedTask, Progress, Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import { fireDue, planSchedules } from "./recurring-scheduler.ts";
+import { Waking } from "./wake.ts";
 import type { InvocationOptions, LeaveReason } from "./worker.ts";
 
 interface DrainOptions extends Omit<InvocationOptions, "databases"> {
@@ -32,6 +33,7 @@ export class Drain {
   readonly #abort = new AbortController();
   readonly #cancels = new Map<string, AbortController>();
   readonly #progress = new Map<string, Progress>();
+  readonly #waking: Waking;
   #results: Result[] = [];
   #firstResultAt = 0;
   #lastSentAt = Number.NEGATIVE_INFINITY;
@@ -46,6 +48,7 @@ export class Drain {
 
   constructor(options: DrainOptions) {
     this.#options = options;
+    this.#waking = new Waking(options.wake, options.log);
     this.#lease = new Lease({ ...options, onlyFree: options.onlyFree ?? false, graceMs: options.settings.graceMs });
   }
 
@@ -76,6 +79,7 @@ export class Drain {
       off();
       signal?.removeEventListener("abort", wake);
       this.#lease.close();
+      await this.#waking.settled();
     }
   }
 
@@ -173,7 +177,16 @@ export class Drain {
     try {
       const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
       answer = await this.#handIn(
-        { want, alone, ending, remainingMs: remaining, floors, results, ...(progress.length > 0 && { progress }) },
+        {
+          want,
+          alone,
+          ending,
+          remainingMs: remaining,
+          floors,
+          results,
+          ...(progress.length > 0 && { progress }),
+          ...this.#waking.request(),
+        },
         signal,
       );
     } finally {
@@ -185,6 +198,7 @@ export class Drain {
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
+    this.#waking.call(answer.wake ?? []);
     for (const task of answer.tasks) this.#start(task);
     for (const id of answer.cancelling ?? [])
       this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));

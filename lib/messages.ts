@@ -46,6 +46,10 @@ export interface Request {
   readonly floors: readonly Floor[];
   readonly results: readonly Result[];
   readonly progress?: readonly Progress[];
+  /** What this invocation has run so far, by identifier: kept on its heartbeat. */
+  readonly metrics?: unknown;
+  /** Call others when more is due than can be taken: at most `most` of the seats 0 to `slots - 1`. */
+  readonly wake?: { readonly slots: number; readonly most: number };
 }
 
 export interface Floor {
@@ -69,6 +73,8 @@ export interface Answer {
   readonly schedules: Readonly<Record<string, string>> | null;
   /** Held tasks that an operator has cancelled. */
   readonly cancelling: readonly string[] | null;
+  /** Free seats for which this invocation, and no other, is to call somebody. */
+  readonly wake: readonly number[] | null;
   readonly tasks: readonly ClaimedTask[];
   /** The answer that gave the seat: it alone tells the schedules. */
   readonly firstOfLease: boolean;

@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import type { ClaimedTask } from "./messages.ts";
 import { Places } from "./places.ts";
 import { drainReserveMs, type Registry } from "./registry.ts";
+import type { Wake } from "./wake.ts";
 
 export interface InvocationOptions {
   /** Drained in this order. */
@@ -23,6 +24,8 @@ export interface InvocationOptions {
   /** Aborts to leave early: nothing more is claimed, what runs may end within the grace period. */
   readonly signal?: AbortSignal;
   readonly onFailure?: OnFailure;
+  /** Calls invocations for further slots when more is due than this one can take. One that was called so gets none: chains end. */
+  readonly wake?: Wake;
   /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */
   readonly places?: Places;
   /** Where recurring tasks are planned and fired. Default: the last database. */

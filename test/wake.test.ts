@@ -1,0 +1,139 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import * as z from "zod/mini";
+import { pause } from "../lib/clock.ts";
+import { createTaskClient, defineTask } from "../lib/index.ts";
+import { silentLog } from "../lib/log.ts";
+import { createRegistry } from "../lib/registry.ts";
+import { type InvocationReport, runInvocation } from "../lib/worker.ts";
+import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
+import { enqueueRaw, register, Speaker, type Words } from "./support/exchange.ts";
+
+describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
+  const db = await openDatabase(adapter);
+  beforeEach(() => reset(db));
+
+  const wake = { slots: 4, most: 2 };
+  const wakes = async (speaker: Speaker, words: Words & { wake?: object }) =>
+    ((await speaker.say(words as Words)) as { wake?: number[] | null }).wake ?? null;
+
+  describe("in the database", () => {
+    beforeEach(async () => {
+      await register(db, "r1", { greet: {} });
+      await enqueueRaw(db, "greet", 50);
+    });
+
+    test("free seats are told lowest first, each once, and none when all are called for", async () => {
+      const first = new Speaker(db, { slot: 1 });
+      const second = new Speaker(db, { slot: 2 });
+      expect(await wakes(first, { want: 1, wake })).toBeNull(); // its own seat has just been made
+      await second.say({ want: 1 });
+      expect(await wakes(first, { want: 1, wake: { slots: 4, most: 1 } })).toEqual([0]);
+      expect(await wakes(second, { want: 1, wake })).toEqual([3]);
+      expect(await wakes(first, { want: 1, wake })).toBeNull();
+    });
+
+    test("a seat whose caller was not heard is called for again after the grace period; one sat on is not", async () => {
+      const resident = new Speaker(db, { slot: 0 });
+      await resident.say({ want: 1 });
+      expect(await wakes(resident, { want: 1, wake })).toEqual([1, 2]);
+      const woken = new Speaker(db, { slot: 1 });
+      await woken.say({ want: 1, onlyFree: true });
+      await db.sql("UPDATE slot SET woken_at = woken_at - interval '1 minute'");
+      expect(await wakes(resident, { want: 1, wake: { slots: 3, most: 9 } })).toEqual([2]);
+      await woken.say({ want: 0, ending: true });
+      expect(await wakes(resident, { want: 1, wake: { slots: 3, most: 9 } })).toEqual([1]);
+    });
+
+    test("nobody is called when all is taken, by one that leaves, is superseded, or repeats itself", async () => {
+      const one = new Speaker(db, { slot: 0 });
+      await one.say({ want: 1 });
+      expect(await wakes(one, { want: 60, wake })).toBeNull();
+      await enqueueRaw(db, "greet", 5);
+      expect(await wakes(one, { want: 1, wake, ending: true })).toBeNull();
+      const old = new Speaker(db, { slot: 1 });
+      await old.say({ want: 1 });
+      await new Speaker(db, { slot: 1 }).say({ want: 0 });
+      expect(await wakes(old, { want: 1, wake })).toBeNull();
+      const repeating = new Speaker(db, { slot: 2 });
+      await repeating.say({ want: 0 });
+      expect(await wakes(repeating, { want: 1, wake: { slots: 4, most: 1 } })).toEqual([0]);
+      expect(((await repeating.repeat({ want: 1, wake } as Words)) as { wake?: unknown }).wake).toBeNull();
+    });
+  });
+
+  test("one visitor with too much to do gets help up to the slots; who was woken wakes nobody; each task runs once", async () => {
+    const settings = {
+      sleepIntervalMs: 200,
+      graceMs: 5000,
+      queuePopSize: 4,
+      backoffDefaultMs: 0,
+      invocationMs: 900_000,
+    };
+    const work = defineTask({ identifier: "work", payload: z.object({ n: z.number() }) });
+    const tasks = createTaskClient({ database: db.database });
+    await tasks.enqueueMany(
+      work,
+      Array.from({ length: 160 }, (_, n) => ({ n })),
+    );
+    const seen: number[] = [];
+    const registry = createRegistry(
+      [
+        work.handle(async ({ n }) => {
+          await pause(20);
+          seen.push(n);
+        }),
+      ],
+      900_000,
+    );
+    const called: number[] = [];
+    const helpers: Promise<InvocationReport>[] = [];
+    const common = { databases: [db.database], registry, settings, log: silentLog, resident: false };
+    const call = async (slot: number): Promise<void> => {
+      called.push(slot);
+      helpers.push(runInvocation({ ...common, slot, onlyFree: true }));
+    };
+    const report = await runInvocation({ ...common, slot: 0, wake: { slots: 3, call } });
+    const reports = await Promise.all(helpers);
+    expect(called.slice(0, 2)).toEqual([1, 2]);
+    expect(reports.filter(({ claimed }) => claimed > 0).length).toBeGreaterThan(0);
+    expect(report.claimed + reports.reduce((sum, { claimed }) => sum + claimed, 0)).toBe(160);
+    expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: 160 }, (_, n) => n));
+  });
+
+  test("a call that fails is waited for, logged, and costs no task", async () => {
+    const settings = {
+      sleepIntervalMs: 200,
+      graceMs: 5000,
+      queuePopSize: 2,
+      backoffDefaultMs: 0,
+      invocationMs: 900_000,
+    };
+    const work = defineTask({ identifier: "work", payload: z.object({ n: z.number() }) });
+    const tasks = createTaskClient({ database: db.database });
+    await tasks.enqueueMany(
+      work,
+      Array.from({ length: 20 }, (_, n) => ({ n })),
+    );
+    let open = 0;
+    const report = await runInvocation({
+      databases: [db.database],
+      registry: createRegistry([work.handle(() => pause(1))], 900_000),
+      settings,
+      log: silentLog,
+      resident: false,
+      slot: 0,
+      wake: {
+        slots: 5,
+        call: async () => {
+          open += 1;
+          await pause(300);
+          open -= 1;
+          throw new Error("throttled");
+        },
+      },
+    });
+    expect(report).toMatchObject({ succeeded: 20, left: "nothing_due" });
+    expect(open).toBe(0);
+    expect(await db.sql("SELECT count(*)::int AS n FROM slot WHERE woken_at IS NOT NULL")).not.toEqual([{ n: 0 }]);
+  });
+});
