@@ -1,14 +1,13 @@
 /** What an invocation does with one database: exchange when there is a reason to, start what was claimed, leave in order. */
-import { runAttempt } from "./attempt.ts";
 import { DatabaseError } from "./database/failure.ts";
 import type { Database } from "./database/port.ts";
-import { StintError } from "./errors.ts";
 import { Floors } from "./floors.ts";
 import { Lease, LeaseOver } from "./lease.ts";
 import type { Log } from "./log.ts";
-import type { Answer, ClaimedTask, Progress, Result } from "./messages.ts";
+import type { Answer, Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import { fireDue, planSchedules } from "./recurring-scheduler.ts";
+import { Runs } from "./runs.ts";
 import { Waking } from "./wake.ts";
 import type { InvocationOptions, LeaveReason } from "./worker.ts";
 
@@ -29,13 +28,9 @@ export class Drain {
   readonly #options: DrainOptions;
   readonly #lease: Lease;
   readonly #floors = new Floors();
-  readonly #running = new Map<string, Promise<void>>();
   readonly #abort = new AbortController();
-  readonly #cancels = new Map<string, AbortController>();
-  readonly #progress = new Map<string, Progress>();
+  readonly #runs: Runs;
   readonly #waking: Waking;
-  #results: Result[] = [];
-  #firstResultAt = 0;
   #lastSentAt = Number.NEGATIVE_INFINITY;
   #wake = (): void => {};
   #leaving: LeaveReason | undefined;
@@ -50,6 +45,12 @@ export class Drain {
     this.#options = options;
     this.#waking = new Waking(options.wake, options.log);
     this.#lease = new Lease({ ...options, onlyFree: options.onlyFree ?? false, graceMs: options.settings.graceMs });
+    this.#runs = new Runs({
+      ...options,
+      lease: this.#lease,
+      signal: this.#abort.signal,
+      onResult: () => this.#wake(),
+    });
   }
 
   get requests(): number {
@@ -70,7 +71,7 @@ export class Drain {
       while (!(await this.#step())) {}
     } catch (error) {
       this.#abort.abort(error);
-      await Promise.allSettled(this.#running.values());
+      await this.#runs.settled();
       if (!(error instanceof LeaseOver)) throw error;
       if (error.ending === "ended") this.left = this.#leaving ?? "nothing_due";
       if (error.ending === "lost") this.left = "lease_lost";
@@ -88,7 +89,7 @@ export class Drain {
     this.#decideToLeave();
     await this.#untilDue();
     this.#decideToLeave();
-    const ending = this.#leaving !== undefined && this.#running.size === 0;
+    const ending = this.#leaving !== undefined && this.#runs.running === 0;
     if (this.#dueInMs() > 0 && !ending) return false;
     await this.#exchange(ending);
     if (!ending) return false;
@@ -107,13 +108,13 @@ export class Drain {
     }
     const outOfTime = remainingMs !== undefined && remainingMs() < reserveMs / 2;
     const stopping = this.#leaving === "stopped" && performance.now() - this.#stoppedAt > settings.graceMs / 2;
-    if ((outOfTime || stopping) && this.#running.size > 0) this.#abort.abort(new Error("The invocation must leave."));
+    if ((outOfTime || stopping) && this.#runs.running > 0) this.#abort.abort(new Error("The invocation must leave."));
   }
 
   /** A visitor leaves after an empty full scan; one that saw somebody silent stays until it may call that one silent. */
   #isDone(): boolean {
     const { resident, places, settings } = this.#options;
-    if (resident || this.answer === undefined || this.#results.length > 0 || this.#running.size > 0 || !places.idle)
+    if (resident || this.answer === undefined || this.#runs.results > 0 || this.#runs.running > 0 || !places.idle)
       return false;
     if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry) return false;
     return !this.answer.silent || performance.now() - this.#startedAt > settings.graceMs / 2;
@@ -125,12 +126,12 @@ export class Drain {
     if (this.answer === undefined) return 0;
     const now = performance.now();
     const reasons = [this.#lastSentAt + settings.graceMs / 4 - now];
-    if (this.#results.length > 0) {
-      const lingerMs = this.#running.size === 0 ? 0 : Math.min(LINGER_MS, places.meanRunMs / 20);
-      reasons.push(this.#firstResultAt + lingerMs - now);
+    if (this.#runs.results > 0) {
+      const lingerMs = this.#runs.running === 0 ? 0 : Math.min(LINGER_MS, places.meanRunMs / 20);
+      reasons.push(this.#runs.firstResultAt + lingerMs - now);
     }
     if (this.#leaving !== undefined) {
-      if (this.#running.size === 0) reasons.push(0);
+      if (this.#runs.running === 0) reasons.push(0);
     } else if (places.free > 0) {
       reasons.push(this.#hungry ? 0 : this.#lastSentAt + this.#pollMs() - now);
     }
@@ -165,13 +166,11 @@ export class Drain {
   async #exchange(ending: boolean): Promise<void> {
     const { places, remainingMs, reserveMs, signal } = this.#options;
     const want = this.#leaving === undefined ? places.free : 0;
-    const alone = this.#running.size === 0 && places.idle;
+    const alone = this.#runs.running === 0 && places.idle;
     const giveBack = places.reserve(want);
-    const results = this.#results;
-    this.#results = [];
+    const results = this.#runs.takeResults();
     const floors = this.#floors.forNext();
-    const progress = [...this.#progress.values()];
-    this.#progress.clear();
+    const progress = this.#runs.takeProgress();
     this.#lastSentAt = performance.now();
     let answer: Answer;
     try {
@@ -199,9 +198,8 @@ export class Drain {
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
     this.#waking.call(answer.wake ?? []);
-    for (const task of answer.tasks) this.#start(task);
-    for (const id of answer.cancelling ?? [])
-      this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
+    for (const task of answer.tasks) this.#runs.start(task);
+    this.#runs.cancel(answer.cancelling ?? []);
     if (!ending) await this.#recurring(answer);
   }
 
@@ -227,62 +225,6 @@ export class Drain {
         });
       }
       return await this.#lease.exchange({ ...request, results: [] }, signal);
-    }
-  }
-
-  #start(task: ClaimedTask): void {
-    const { registry, places, log, settings } = this.#options;
-    const handler = registry.handlers.get(task.identifier);
-    // Told again: it runs already. A lease that has run out: it is somebody else's.
-    if (this.#running.has(task.id) || !this.#lease.holds()) return;
-    if (handler === undefined || this.#abort.signal.aborted) {
-      this.#keep({ id: task.id, attempt: task.attempt, outcome: "RELEASED", startedAt: 0, finishedAt: 0 });
-      return;
-    }
-    places.enter(task.suspect);
-    const startedAt = performance.now();
-    const ofTask = log.with({ task: task.id, identifier: task.identifier, attempt: task.attempt });
-    const cancel = new AbortController();
-    this.#cancels.set(task.id, cancel);
-    const run = runAttempt({
-      handler,
-      task,
-      mayStart: () => this.#lease.holds(),
-      signal: this.#abort.signal,
-      cancelled: cancel.signal,
-      onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),
-      backoffDefaultMs: settings.backoffDefaultMs,
-      log: ofTask,
-    }).then(async ({ result, error }) => {
-      this.#running.delete(task.id);
-      this.#cancels.delete(task.id);
-      this.#progress.delete(task.id);
-      this.#keep(result);
-      places.leave(performance.now() - startedAt);
-      ofTask.info("task run", {
-        outcome: result.outcome,
-        durationMs: Math.round(result.finishedAt - result.startedAt),
-      });
-      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
-    });
-    this.#running.set(task.id, run);
-  }
-
-  #keep(result: Result): void {
-    if (this.#results.length === 0) this.#firstResultAt = performance.now();
-    this.#results.push(result);
-    this.#wake();
-  }
-
-  async #tell(task: ClaimedTask, error: unknown, result: Result): Promise<void> {
-    try {
-      await this.#options.onFailure?.({
-        task,
-        error,
-        final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts,
-      });
-    } catch (cause) {
-      this.#options.log.error("onFailure threw", { task: task.id, error: String(cause) });
     }
   }
 

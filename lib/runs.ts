@@ -1,0 +1,121 @@
+/** What an invocation runs for one database: starts what was claimed, keeps results and progress until they are handed in. */
+import { runAttempt } from "./attempt.ts";
+import { StintError } from "./errors.ts";
+import type { Lease } from "./lease.ts";
+import type { Log } from "./log.ts";
+import type { ClaimedTask, Progress, Result } from "./messages.ts";
+import type { Places } from "./places.ts";
+import type { Registry } from "./registry.ts";
+import type { OnFailure, WorkerSettings } from "./worker.ts";
+
+export interface RunsOptions {
+  readonly lease: Lease;
+  readonly registry: Registry;
+  readonly places: Places;
+  readonly settings: WorkerSettings;
+  readonly log: Log;
+  readonly onFailure?: OnFailure;
+  /** Aborts all that runs. */
+  readonly signal: AbortSignal;
+  /** There is something new to hand in. */
+  readonly onResult: () => void;
+}
+
+export class Runs {
+  readonly #options: RunsOptions;
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #cancels = new Map<string, AbortController>();
+  readonly #progress = new Map<string, Progress>();
+  #results: Result[] = [];
+  /** When the oldest result that was not handed in came, in milliseconds of the monotonic clock. */
+  firstResultAt = 0;
+
+  constructor(options: RunsOptions) {
+    this.#options = options;
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  get results(): number {
+    return this.#results.length;
+  }
+
+  takeResults(): Result[] {
+    const results = this.#results;
+    this.#results = [];
+    return results;
+  }
+
+  takeProgress(): Progress[] {
+    const progress = [...this.#progress.values()];
+    this.#progress.clear();
+    return progress;
+  }
+
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#running.values());
+  }
+
+  cancel(ids: readonly string[]): void {
+    for (const id of ids)
+      this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
+  }
+
+  start(task: ClaimedTask): void {
+    const { lease, registry, places, log, settings, signal } = this.#options;
+    const handler = registry.handlers.get(task.identifier);
+    // Told again: it runs already. A lease that has run out: it is somebody else's.
+    if (this.#running.has(task.id) || !lease.holds()) return;
+    if (handler === undefined || signal.aborted) {
+      this.#keep({ id: task.id, attempt: task.attempt, outcome: "RELEASED", startedAt: 0, finishedAt: 0 });
+      return;
+    }
+    places.enter(task.suspect);
+    const startedAt = performance.now();
+    const ofTask = log.with({ task: task.id, identifier: task.identifier, attempt: task.attempt });
+    const cancel = new AbortController();
+    this.#cancels.set(task.id, cancel);
+    const run = runAttempt({
+      handler,
+      task,
+      mayStart: () => lease.holds(),
+      signal,
+      cancelled: cancel.signal,
+      onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),
+      backoffDefaultMs: settings.backoffDefaultMs,
+      log: ofTask,
+    }).then(async ({ result, error }) => {
+      this.#running.delete(task.id);
+      this.#cancels.delete(task.id);
+      this.#progress.delete(task.id);
+      this.#keep(result);
+      places.leave(performance.now() - startedAt);
+      ofTask.info("task run", {
+        outcome: result.outcome,
+        durationMs: Math.round(result.finishedAt - result.startedAt),
+      });
+      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
+    });
+    this.#running.set(task.id, run);
+  }
+
+  #keep(result: Result): void {
+    if (this.#results.length === 0) this.firstResultAt = performance.now();
+    this.#results.push(result);
+    this.#options.onResult();
+  }
+
+  async #tell(task: ClaimedTask, error: unknown, result: Result): Promise<void> {
+    try {
+      await this.#options.onFailure?.({
+        task,
+        error,
+        final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts,
+      });
+    } catch (cause) {
+      this.#options.log.error("onFailure threw", { task: task.id, error: String(cause) });
+    }
+  }
+}
