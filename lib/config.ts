@@ -1,6 +1,6 @@
 /** The only reader of process.env. */
 import * as z from "zod/mini";
-import type { DatabaseTarget } from "./database/connect.ts";
+import { describe, type Environment, type NamedDatabase, readDatabases } from "./config-databases.ts";
 import { StintError } from "./errors.ts";
 
 export type RunMethod = "TASK_PROCESSOR" | "SEPARATE_THREAD" | "SYNCHRONOUSLY";
@@ -18,16 +18,13 @@ export interface Config {
   readonly databases: readonly NamedDatabase[];
   /** Endpoint of the Data API, when it is not AWS's own. */
   readonly dataApiEndpoint: string | undefined;
+  /** Name or ARN of the processor function: who is called when more is due than an invocation can take. */
+  readonly wakeFunction: string | undefined;
+  readonly lambdaEndpoint: string | undefined;
   readonly healthCheckEnabled: boolean;
   readonly backoffDefaultMs: number;
   readonly cleanUp: CleanUpConfig;
   readonly monitoring: MonitoringConfig;
-}
-
-/** In the order in which they are drained; the producer writes to the last one. */
-export interface NamedDatabase {
-  readonly name: "default" | "task_processor";
-  readonly target: DatabaseTarget;
 }
 
 export interface CleanUpConfig {
@@ -50,8 +47,6 @@ export interface NamedToken {
   readonly name: string;
   readonly token: string;
 }
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 const wholeNumber = (from: number, to: number) =>
   z.pipe(
@@ -132,6 +127,8 @@ const environment = z.object({
   TASK_PROCESSOR_DATABASE_SECRET_ARN: arn("secretsmanager"),
   TASK_PROCESSOR_DATABASE_NAME: database,
   TASK_PROCESSOR_DATABASES: z.optional(z.string()),
+  TASK_PROCESSOR_WAKE_FUNCTION: z.optional(z.string().check(z.regex(/^[\w:-]{1,170}$/, "a function's name or ARN"))),
+  AWS_ENDPOINT_URL_LAMBDA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   AWS_ENDPOINT_URL_RDS_DATA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   ENABLE_TASK_PROCESSOR_HEALTH_CHECK: flag(false),
   TASK_BACKOFF_DEFAULT_DELAY_SECONDS: whole(0, 86_400, 5),
@@ -149,8 +146,6 @@ const environment = z.object({
   MONITORING_ADMIN_TOKEN: tokens,
   MONITORING_PUBLIC: flag(false),
 });
-
-type Parsed = z.output<typeof environment>;
 
 /**
  * Reads and checks the whole environment. Empty variables count as not set.
@@ -184,6 +179,8 @@ export function readConfig(env: Environment = process.env): Config {
     schema: values.TASK_PROCESSOR_SCHEMA,
     databases,
     dataApiEndpoint: values.AWS_ENDPOINT_URL_RDS_DATA,
+    wakeFunction: values.TASK_PROCESSOR_WAKE_FUNCTION,
+    lambdaEndpoint: values.AWS_ENDPOINT_URL_LAMBDA,
     healthCheckEnabled: values.ENABLE_TASK_PROCESSOR_HEALTH_CHECK,
     backoffDefaultMs: values.TASK_BACKOFF_DEFAULT_DELAY_SECONDS * 1000,
     cleanUp: {
@@ -203,77 +200,26 @@ export function readConfig(env: Environment = process.env): Config {
   });
 }
 
-/** A secret is named, never shown. */
-const describe = (name: string, given: Environment, allowed: string): string =>
-  `${name} is ${/URL|TOKEN|SECRET/.test(name) ? "not usable" : JSON.stringify(given[name] ?? null)}; allowed: ${allowed}`;
-
 const invalid = (problems: string[]): StintError =>
   new StintError("config_invalid", `The configuration is not usable.\n- ${problems.join("\n- ")}`);
 
-function readDatabases(values: Parsed, given: Environment, problems: string[]): NamedDatabase[] {
-  const main = readTarget("", values, given, problems);
-  const separate = readTarget("TASK_PROCESSOR_", values, given, problems);
-  const targets = { default: main, task_processor: separate };
-  const list = values.TASK_PROCESSOR_DATABASES ?? (separate === undefined ? "default" : "default,task_processor");
-  const names = list.split(",").map((name) => name.trim());
-  const found: NamedDatabase[] = [];
-  if (names.some((name) => name !== "default" && name !== "task_processor") || new Set(names).size < names.length) {
-    problems.push(
-      describe(
-        "TASK_PROCESSOR_DATABASES",
-        given,
-        "default and task_processor, each once, by comma, in the order they are drained",
-      ),
-    );
-    return found;
-  }
-  for (const name of names as NamedDatabase["name"][]) {
-    const target = targets[name];
-    const prefix = name === "default" ? "" : "TASK_PROCESSOR_";
-    if (target !== undefined) found.push({ name, target });
-    else if (values.TASK_PROCESSOR_DATABASES !== undefined && !isGiven(prefix, given)) {
-      problems.push(`TASK_PROCESSOR_DATABASES names ${name}, of which no ${prefix}DATABASE_URL or ARNs are set`);
-    }
-  }
-  return found;
-}
-
-type Prefix = "" | "TASK_PROCESSOR_";
-
-const isGiven = (prefix: Prefix, given: Environment): boolean =>
-  ["URL", "RESOURCE_ARN", "SECRET_ARN"].some((part) => given[`${prefix}DATABASE_${part}`] !== undefined);
-
-function readTarget(
-  prefix: Prefix,
-  values: Parsed,
-  given: Environment,
-  problems: string[],
-): DatabaseTarget | undefined {
-  const givenPart = (part: string): boolean => given[`${prefix}DATABASE_${part}`] !== undefined;
-  const anyArn = givenPart("RESOURCE_ARN") || givenPart("SECRET_ARN");
-  if (givenPart("URL") && anyArn) {
-    problems.push(
-      `${prefix}DATABASE_URL and ${prefix}DATABASE_${givenPart("RESOURCE_ARN") ? "RESOURCE" : "SECRET"}_ARN are both set: one of the two kinds is allowed`,
-    );
-    return undefined;
-  }
-  const url = values[`${prefix}DATABASE_URL`];
-  if (url !== undefined) return { kind: "pg", url };
-  if (!anyArn) return undefined;
-  for (const part of ["RESOURCE_ARN", "SECRET_ARN", "NAME"]) {
-    if (!givenPart(part))
-      problems.push(
-        `${prefix}DATABASE_${part} is not set; ${prefix}DATABASE_RESOURCE_ARN, _SECRET_ARN and _NAME go together`,
-      );
-  }
-  const [resourceArn, secretArn, database] = [
-    values[`${prefix}DATABASE_RESOURCE_ARN`],
-    values[`${prefix}DATABASE_SECRET_ARN`],
-    values[`${prefix}DATABASE_NAME`],
-  ];
-  if (resourceArn === undefined || secretArn === undefined || database === undefined) return undefined;
-  return { kind: "data-api", resourceArn, secretArn, database };
-}
-
 /** Whether this process is frozen with its response. */
 export const inLambda = (env: Environment = process.env): boolean => env.AWS_LAMBDA_FUNCTION_NAME !== undefined;
+
+/** Whether Lambda's own runtime runs this process; `invoke local` and serverless-offline do without. */
+export const hasLambdaRuntime = (env: Environment = process.env): boolean => env.AWS_LAMBDA_RUNTIME_API !== undefined;
+
+/** Names this deployment in logs and metrics. */
+export const serviceName = (env: Environment = process.env): string =>
+  env.POWERTOOLS_SERVICE_NAME || env.AWS_LAMBDA_FUNCTION_NAME || "stint";
+
+export interface LogStyle {
+  /** For people, else JSON. */
+  readonly readable: boolean;
+  readonly debug: boolean;
+}
+
+export const logStyle = (env: Environment = process.env): LogStyle => ({
+  readable: env.NODE_ENV === "development" || process.stderr.isTTY === true,
+  debug: env.LOG_LEVEL?.toUpperCase() === "DEBUG",
+});

@@ -21,7 +21,8 @@ export type ErrorCode =
   | "schema_too_new"
   | "slot_invalid"
   | "transaction_invalid"
-  | "unknown_identifier";
+  | "unknown_identifier"
+  | "wake_failed";
 
 /** An error a caller can act on: a stable `code`, a message that says what to do. */
 export class StintError extends Error {

@@ -1,9 +1,14 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Context } from "aws-lambda";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
+import { createProcessorHandler } from "../lib/processor.ts";
 import { createRegistry } from "../lib/registry.ts";
+import { readTick } from "../lib/tick.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, register, Speaker, type Words } from "./support/exchange.ts";
@@ -135,5 +140,75 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
     expect(report).toMatchObject({ succeeded: 20, left: "nothing_due" });
     expect(open).toBe(0);
     expect(await db.sql("SELECT count(*)::int AS n FROM slot WHERE woken_at IS NOT NULL")).not.toEqual([{ n: 0 }]);
+  });
+});
+
+test("what the processor may be called with", () => {
+  const all = { slots: [0, 1, 2], resident: false, onlyFree: true, mayWake: true };
+  const one = { slots: [2], resident: false, onlyFree: false, mayWake: true };
+  expect(readTick({ slot: 2 }, 3)).toEqual(one);
+  expect(readTick({ slot: 2, resident: true }, 3)).toEqual({ ...one, resident: true });
+  expect(readTick({ slot: 2, woken: true, resident: true }, 3)).toEqual({ ...one, onlyFree: true, mayWake: false });
+  expect(readTick({ wake: true }, 3)).toEqual(all);
+  expect(readTick({ Records: [{ body: '{"wake":true}' }] }, 3)).toEqual(all);
+  for (const bad of [null, {}, { slot: -1 }, { wake: false }, { Records: [] }, { Records: [{ body: "no" }] }])
+    expect(() => readTick(bad, 3)).toThrow(expect.objectContaining({ code: "event_invalid" }));
+  expect(() => readTick({ slot: 3 }, 3)).toThrow(expect.objectContaining({ code: "slot_invalid" }));
+});
+
+describe("the processor function", async () => {
+  const db = await openDatabase("pg");
+  const calls: { path: string; type: string | undefined; event: unknown }[] = [];
+  const under: Promise<unknown>[] = [];
+  const work = defineTask({ identifier: "work", payload: z.object({ n: z.number() }) });
+  const processor = createProcessorHandler({ handlers: [work.handle(() => pause(20))], log: silentLog });
+  const invoke = (event: unknown) =>
+    processor(event, { getRemainingTimeInMillis: () => 900_000, awsRequestId: "test" } as Context);
+  // Stands for Lambda: accepts an asynchronous invocation and runs the same function.
+  const lambda = createServer((request, response) => {
+    let body = "";
+    request.on("data", (text) => {
+      body += text;
+    });
+    request.on("end", () => {
+      const event = JSON.parse(body);
+      calls.push({ path: request.url!, type: request.headers["x-amz-invocation-type"] as string, event });
+      response.writeHead(202).end();
+      under.push(invoke(event));
+    });
+  });
+  await new Promise<void>((resolve) => lambda.listen(0, "127.0.0.1", resolve));
+  afterAll(() => {
+    vi.unstubAllEnvs();
+    lambda.closeAllConnections();
+    lambda.close();
+  });
+
+  test("a producer's call drains, calls the free seats by Lambda, and theirs call nobody", async () => {
+    for (const [name, value] of Object.entries({
+      DATABASE_URL: db.url,
+      TASK_PROCESSOR_NUM_THREADS: "4",
+      TASK_PROCESSOR_QUEUE_POP_SIZE: "3",
+      TASK_PROCESSOR_WAKE_FUNCTION: "stint-test-processor",
+      AWS_ENDPOINT_URL_LAMBDA: `http://127.0.0.1:${(lambda.address() as AddressInfo).port}`,
+    }))
+      vi.stubEnv(name, value);
+    await createTaskClient({ database: db.database }).enqueueMany(
+      work,
+      Array.from({ length: 150 }, (_, n) => ({ n })),
+    );
+    const report = await invoke({ wake: true });
+    const others = (await Promise.all(under)) as InvocationReport[];
+    expect(report).toMatchObject({ slot: 0, left: "nothing_due" });
+    expect(calls.length).toBeGreaterThan(0);
+    for (const { path, type, event } of calls) {
+      expect([path, type]).toEqual(["/2015-03-31/functions/stint-test-processor/invocations", "Event"]);
+      expect(event).toEqual({ slot: expect.any(Number), woken: true });
+    }
+    const claimed = [report, ...others].reduce((sum, one) => sum + one.claimed, 0);
+    expect(claimed).toBe(150);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED'")).toEqual([
+      { n: 150 },
+    ]);
   });
 });
