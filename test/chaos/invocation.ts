@@ -21,6 +21,10 @@ export type Target =
 export interface Order {
   readonly slot: number;
   readonly resident: boolean;
+  /** Called by an exchange of another: it sits down where nobody sits. */
+  readonly woken: boolean;
+  /** Seats that may be called for; 0: it wakes nobody. */
+  readonly wakes: number;
   /** The platform ends the process at this time (epoch milliseconds); the invocation is told so, as Lambda does. */
   readonly outOfTimeAt: number;
   readonly settings: WorkerSettings;
@@ -46,6 +50,10 @@ try {
     registry: createRegistry(createHandlers(settings.graceMs), settings.invocationMs),
     slot: order.slot,
     resident: order.resident,
+    onlyFree: order.woken,
+    ...(order.wakes > 0 && {
+      wake: { slots: order.wakes, call: async (slot: number) => void process.send?.({ slot }) },
+    }),
     settings,
     log,
     remainingMs: () => order.outOfTimeAt - Date.now(),

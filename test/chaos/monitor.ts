@@ -83,6 +83,10 @@ BEGIN
   IF NEW.epoch < OLD.epoch OR (NEW.holder IS NOT NULL AND NEW.holder IS DISTINCT FROM OLD.holder AND NEW.epoch <= OLD.epoch) THEN
     PERFORM chaos.broken(4, 'an epoch that does not grow', NULL, NEW.holder);
   END IF;
+  -- By name: the column came with the second release.
+  IF CAST(to_jsonb(NEW)->>'woken_at' AS timestamptz) - CAST(to_jsonb(OLD)->>'woken_at' AS timestamptz) BETWEEN interval '1 microsecond' AND ${graceMs} * interval '1 millisecond' THEN
+    PERFORM chaos.broken(13, 'a seat called for twice within the grace period', NULL, OLD.holder);
+  END IF;
   IF NEW.holder IS NULL AND OLD.holder IS NOT NULL THEN
     SELECT epoch INTO v_epoch FROM task_processor.heartbeat WHERE invocation_id = OLD.holder;
     IF NOT chaos.guards(OLD.holder) OR v_epoch NOT IN (0, OLD.epoch) THEN

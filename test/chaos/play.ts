@@ -17,6 +17,8 @@ export interface PlayOptions {
   readonly slots: number;
   /** Between two ticks, in milliseconds. A process may live three times as long. */
   readonly everyMs: number;
+  /** Begin with the schema and the workers of this release, migrate under them, let both work, and go on with this one alone. */
+  readonly upgradeFrom?: string | undefined;
   readonly write: (line: string) => void;
 }
 
@@ -57,7 +59,8 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
   const faults = new Counts();
   const startedAt = performance.now();
   const timing: Timing = { slots, residents: 2, everyMs, limitMs, settings: { ...SETTINGS, invocationMs: limitMs } };
-  const world = await createWorld(SETTINGS);
+  const { upgradeFrom } = options;
+  const world = await createWorld({ ...SETTINGS, ...(upgradeFrom !== undefined && { from: upgradeFrom }) });
   const scheduler = new Scheduler(world, timing, random.fork(), faults, faulty ? MISHAPS : undefined);
   let broken: Broken[] = [];
   try {
@@ -73,13 +76,16 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     const database = new DatabaseFaults(world, random.fork(), faults);
     watch.start();
     if (faulty) database.start();
+    if (upgradeFrom !== undefined) scheduler.releases = "old";
     scheduler.start();
     const producing = producers.run();
+    const upgrading = upgradeFrom === undefined ? undefined : upgrade(world, scheduler, minutes * 20_000, faults);
     if (faulty) {
       await Promise.race([producing, sleep(minutes * 60_000)]);
       producers.stop();
     }
     await producing;
+    await upgrading;
     await database.stop();
     scheduler.calmDown();
     write(`${producers.intents.size} payloads after ${seconds(startedAt)} s; now calm`);
@@ -89,7 +95,7 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     await scheduler.kill();
     await watch.stop();
     const executions = readLogs(world, counts);
-    broken.push(...watch.broken, ...watch.untold(executions));
+    broken.push(...scheduler.broken, ...watch.broken, ...watch.untold(executions));
     const checked = await checkInvariants(world, producers.intents, executions);
     broken.push(...checked.broken);
     broken = broken.slice(0, 10_000);
@@ -122,6 +128,24 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     await scheduler.kill();
     await world.close();
   }
+}
+
+/** A third of the run each: the release before alone, both, this one alone. The migration is repeated as a deployment would be. */
+async function upgrade(world: World, scheduler: Scheduler, thirdMs: number, faults: Counts): Promise<void> {
+  await sleep(thirdMs);
+  for (;;) {
+    try {
+      await world.upgrade();
+      break;
+    } catch {
+      faults.add("upgrade.repeated");
+      await sleep(100);
+    }
+  }
+  faults.add("upgrade.migrated");
+  scheduler.releases = "both";
+  await sleep(thirdMs);
+  scheduler.releases = "new";
 }
 
 const seconds = (since: number): number => Math.round((performance.now() - since) / 1000);

@@ -11,6 +11,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     slots: { type: "string", default: "6" },
     every: { type: "string", default: "2000" },
+    upgrade: { type: "string" },
     json: { type: "boolean", default: false },
     rescue: { type: "boolean", default: false },
     kills: { type: "string", default: "50" },
@@ -40,6 +41,7 @@ if (values.rescue) {
     minutes: number("minutes"),
     slots: number("slots"),
     everyMs: number("every"),
+    upgradeFrom: values.upgrade,
     write,
   });
   printOutcome(outcome, write);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { WorkerSettings } from "../../lib/worker.ts";
 import type { Order } from "./invocation.ts";
 import type { Random } from "./random.ts";
-import type { Counts } from "./report.ts";
+import type { Broken, Counts } from "./report.ts";
 import type { World } from "./world.ts";
 
 export interface Timing {
@@ -15,6 +15,9 @@ export interface Timing {
   readonly limitMs: number;
   readonly settings: WorkerSettings;
 }
+
+/** Which release an invocation is of: the one before this, either, or this. */
+export type Releases = "old" | "both" | "new";
 
 /** Chances, per tick or per invocation. */
 export interface Mishaps {
@@ -46,6 +49,9 @@ export class Scheduler {
   readonly #random: Random;
   readonly #counts: Counts;
   readonly running = new Set<Invoked>();
+  /** Calls that should not have been. */
+  readonly broken: Broken[] = [];
+  releases: Releases = "new";
   readonly #timers = new Set<NodeJS.Timeout>();
   #mishaps: Mishaps;
   #ticks: NodeJS.Timeout | undefined;
@@ -107,13 +113,18 @@ export class Scheduler {
     const order: Order = {
       slot,
       resident: slot < residents,
+      woken: false,
+      // What was woken wakes nobody: it is told so by the event.
+      wakes: more.woken ? 0 : this.#timing.slots,
       outOfTimeAt: Date.now() + limitMs,
       settings,
       target: this.#world.targets[adapter],
       logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
       ...more,
     };
-    const child = fork(this.#world.invocation, [JSON.stringify(order)], {
+    const old = this.releases === "old" || (this.releases === "both" && this.#random.chance(0.5));
+    if (old) this.#counts.add("invocations.release_before");
+    const child = fork(old ? this.#world.invocationBefore! : this.#world.invocation, [JSON.stringify(order)], {
       env: {
         PATH: process.env.PATH,
         AWS_REGION: process.env.AWS_REGION,
@@ -128,6 +139,7 @@ export class Scheduler {
     const gone = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
     const invoked: Invoked = { child, slot, resident: order.resident, logFile: order.logFile, gone };
     this.running.add(invoked);
+    child.on("message", ({ slot: called }: { slot: number }) => this.#wake(called, order));
     const timers: NodeJS.Timeout[] = [];
     // A stopped process takes a SIGKILL as well.
     timers.push(this.#later(limitMs, () => this.#end(child, "kill.time_limit")));
@@ -147,6 +159,19 @@ export class Scheduler {
       this.#counts.add(`ended.${signal ?? `code_${code}`}`);
     });
     return invoked;
+  }
+
+  /** Lambda accepts an asynchronous call and runs it when there is room. */
+  #wake(slot: number, by: Order): void {
+    this.#counts.add("wakes");
+    if (by.woken)
+      this.broken.push({ invariant: 13, what: `one that was woken called for slot ${slot}`, task: undefined });
+    if (this.#over || this.#happens(this.#mishaps.lost, "wake.lost")) return;
+    if ([...this.running].filter((one) => one.slot === slot).length >= MOST_PER_SLOT) {
+      this.#counts.add("wake.throttled");
+      return;
+    }
+    this.invoke(slot, { resident: false, woken: true });
   }
 
   #freeze(child: ChildProcess, forMs: number): NodeJS.Timeout {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 import pg from "pg";
 import { type DataApi, startDataApi } from "../../infra/local/data-api/index.ts";
 import { type LocalPostgres, startPostgres } from "../../infra/local/postgres.ts";
@@ -12,8 +12,10 @@ import { connectDataApi } from "../../lib/database/data-api.ts";
 import { connectPg } from "../../lib/database/pg.ts";
 import type { Database } from "../../lib/database/port.ts";
 import { migrate } from "../../lib/sql/migrate.ts";
+import { migrations } from "../../lib/sql/migrations/inlined.ts";
 import type { Target } from "./invocation.ts";
 import { monitorSql } from "./monitor.ts";
+import { unpackRelease } from "./release.ts";
 
 const schema = "task_processor";
 const SQL_DEADLINE_MS = 60_000;
@@ -26,14 +28,18 @@ export interface World {
   readonly folder: string;
   /** The bundled invocation. */
   readonly invocation: string;
+  /** The one of the release before, where a run upgrades. */
+  readonly invocationBefore: string | undefined;
   readonly targets: Readonly<Record<"pg" | "data-api", Target>>;
+  /** Applies what the release before lacks. */
+  upgrade(): Promise<void>;
   connect(adapter: "pg" | "data-api"): Database;
   /** Past the adapters and the faults: repeated until Postgres is there, so only for what may be repeated. */
   sql<Row>(text: string, values?: unknown[]): Promise<Row[]>;
   close(): Promise<void>;
 }
 
-export async function createWorld({ graceMs }: { graceMs: number }): Promise<World> {
+export async function createWorld({ graceMs, from }: { graceMs: number; from?: string }): Promise<World> {
   // A profile of the caller's would be asked before the stand-in's dummy credentials.
   delete process.env.AWS_PROFILE;
   Object.assign(process.env, { AWS_REGION: LOCAL.region, AWS_ACCESS_KEY_ID: "local", AWS_SECRET_ACCESS_KEY: "local" });
@@ -52,8 +58,19 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
     sweep();
   };
   try {
-    const migrating = connectPg({ url: postgres.url, schema });
-    await migrate(migrating).finally(() => migrating.close());
+    const upgrade = async (list = migrations): Promise<void> => {
+      const migrating = connectPg({ url: postgres.url, schema });
+      await migrate(migrating, list).finally(() => migrating.close());
+    };
+    let invocationBefore: string | undefined;
+    if (from === undefined) await upgrade();
+    else {
+      invocationBefore = join(folder, "invocation-before.mjs");
+      unpackRelease(from, join(folder, "before"));
+      await bundle(invocationBefore, join(folder, "before"));
+      const before = join(folder, "before/lib/sql/migrations/inlined.ts");
+      await upgrade(((await import(before)) as { migrations: typeof migrations }).migrations);
+    }
     dataApi = await startDataApi({
       clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }],
       maxConnections: 60,
@@ -72,7 +89,9 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
       graceMs,
       folder,
       invocation,
+      invocationBefore,
       targets,
+      upgrade: () => upgrade(),
       connect: (adapter) => (adapter === "pg" ? connectPg(targets.pg) : connectDataApi(targets["data-api"])),
       async sql<Row>(text: string, values: unknown[] = []) {
         for (const startedAt = performance.now(); ; await sleep(50)) {
@@ -95,7 +114,7 @@ export async function createWorld({ graceMs }: { graceMs: number }): Promise<Wor
 }
 
 /** Bundled as for Lambda: a start takes a fifth of the time. */
-async function bundle(outfile: string): Promise<void> {
+async function bundle(outfile: string, release?: string): Promise<void> {
   await build({
     entryPoints: [join(import.meta.dirname, "invocation.ts")],
     outfile,
@@ -104,6 +123,16 @@ async function bundle(outfile: string): Promise<void> {
     format: "esm",
     external: ["pg-native"],
     logLevel: "error",
+    nodePaths: [join(import.meta.dirname, "../../node_modules")],
+    plugins: release === undefined ? [] : [libOf(release)],
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
   });
 }
+
+/** The same invocation and handlers over another release's lib. */
+const libOf = (release: string): Plugin => ({
+  name: "lib-of-release",
+  setup: ({ onResolve }) => {
+    onResolve({ filter: /^\.\.\/\.\.\/lib\// }, ({ path }) => ({ path: join(release, path.replace("../../", "")) }));
+  },
+});
