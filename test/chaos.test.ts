@@ -37,6 +37,27 @@ describe("under every fault", () => {
   }, 300_000);
 });
 
+test("nothing is lost while the schema is migrated and two releases work side by side", async () => {
+  const told: string[] = [];
+  const { broken, lost, faults, states } = await play({
+    seed: 20261125,
+    tasks: 900,
+    minutes: 0.3,
+    slots: 5,
+    everyMs: 2000,
+    upgradeFrom: "0.1.0",
+    write: (line) => void told.push(line),
+  });
+  expect(broken, told.join("\n")).toEqual([]);
+  expect(lost).toBe(0);
+  expect(faults).toMatchObject({ "upgrade.migrated": 1 });
+  const before = (faults as Record<string, number>)["invocations.release_before"]!;
+  expect(before).toBeGreaterThan(5);
+  expect((faults as Record<string, number>).invocations! - before).toBeGreaterThan(5);
+  // Only this release knows these.
+  expect(states.cancelled).toBeGreaterThan(0);
+}, 300_000);
+
 describe("a task that takes its process with it each time", () => {
   const settings = { sleepIntervalMs: 50, graceMs: 3000, queuePopSize: 101, backoffDefaultMs: 0, invocationMs: 9000 };
 

@@ -23,6 +23,8 @@ export interface Order {
   readonly resident: boolean;
   /** Called by an exchange of another: it sits down where nobody sits. */
   readonly woken: boolean;
+  /** An identifier that this release does not know. */
+  readonly without: string | undefined;
   /** Seats that may be called for; 0: it wakes nobody. */
   readonly wakes: number;
   /** The platform ends the process at this time (epoch milliseconds); the invocation is told so, as Lambda does. */
@@ -44,10 +46,11 @@ const log = createLog(({ level: _, message, ...fields }) => {
   writeSync(file, `${JSON.stringify({ message, ...fields })}\n`);
 });
 try {
-  const { settings } = order;
+  const { settings, without } = order;
+  const handlers = createHandlers(settings.graceMs).filter(({ definition }) => definition.identifier !== without);
   const report = await runInvocation({
     databases: [database],
-    registry: createRegistry(createHandlers(settings.graceMs), settings.invocationMs),
+    registry: createRegistry(handlers, settings.invocationMs),
     slot: order.slot,
     resident: order.resident,
     onlyFree: order.woken,

@@ -110,6 +110,8 @@ export class Scheduler {
     const limitMs = this.#calm ? CALM_LIMIT_MS : this.#timing.limitMs;
     this.#started += 1;
     const adapter = this.#started % 2 === 0 ? "pg" : "data-api";
+    const old = this.releases === "old" || (this.releases === "both" && this.#random.chance(0.5));
+    if (old) this.#counts.add("invocations.release_before");
     const order: Order = {
       slot,
       resident: slot < residents,
@@ -117,13 +119,13 @@ export class Scheduler {
       // What was woken wakes nobody: it is told so by the event.
       wakes: more.woken ? 0 : this.#timing.slots,
       outOfTimeAt: Date.now() + limitMs,
+      // The release before does not know all that is enqueued.
+      without: old ? "chaos.cancels" : undefined,
       settings,
       target: this.#world.targets[adapter],
       logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
       ...more,
     };
-    const old = this.releases === "old" || (this.releases === "both" && this.#random.chance(0.5));
-    if (old) this.#counts.add("invocations.release_before");
     const child = fork(old ? this.#world.invocationBefore! : this.#world.invocation, [JSON.stringify(order)], {
       env: {
         PATH: process.env.PATH,

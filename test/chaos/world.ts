@@ -65,7 +65,7 @@ export async function createWorld({ graceMs, from }: { graceMs: number; from?: s
     let invocationBefore: string | undefined;
     if (from === undefined) await upgrade();
     else {
-      invocationBefore = join(folder, "invocation-before.mjs");
+      invocationBefore = join(folder, "before.mjs");
       unpackRelease(from, join(folder, "before"));
       await bundle(invocationBefore, join(folder, "before"));
       const before = join(folder, "before/lib/sql/migrations/inlined.ts");
