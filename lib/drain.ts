@@ -8,6 +8,7 @@ import type { Answer, Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import { fireDue, planSchedules } from "./recurring-scheduler.ts";
 import { Runs } from "./runs.ts";
+import type { Sample } from "./sample.ts";
 import { Waking } from "./wake.ts";
 import type { InvocationOptions, LeaveReason } from "./worker.ts";
 
@@ -16,6 +17,7 @@ interface DrainOptions extends Omit<InvocationOptions, "databases"> {
   /** Recurring tasks live in one database only. */
   readonly recurring: boolean;
   readonly places: Places;
+  readonly pickUps: Sample;
   readonly invocationId: string;
   readonly reserveMs: number;
   readonly log: Log;
@@ -116,8 +118,12 @@ export class Drain {
     const { resident, places, settings } = this.#options;
     if (resident || this.answer === undefined || this.#runs.results > 0 || this.#runs.running > 0 || !places.idle)
       return false;
-    if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry) return false;
+    if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry || this.#lingers) return false;
     return !this.answer.silent || performance.now() - this.#startedAt > settings.graceMs / 2;
+  }
+
+  get #lingers(): boolean {
+    return this.#lastSentAt - this.#startedAt < (this.#options.lingerMs ?? 0);
   }
 
   /** Milliseconds until the next exchange is due; 0 or less: now. */
@@ -139,7 +145,8 @@ export class Drain {
   }
 
   #pollMs(): number {
-    const { resident, settings } = this.#options;
+    const { resident, settings, lingerMs = 0 } = this.#options;
+    if (this.#lingers) return Math.min(settings.sleepIntervalMs, lingerMs / 3);
     // A visitor that stays only as a witness looks again when it may be one.
     return !resident && this.answer?.silent ? settings.graceMs / 8 : settings.sleepIntervalMs;
   }

@@ -6,6 +6,7 @@ import { type EnqueueOptions, store } from "./enqueue-store.ts";
 import { StintError } from "./errors.ts";
 import { createLog } from "./log.ts";
 import { encodePayload } from "./payload.ts";
+import { type ProducerWake, throttleWake } from "./producer-wake.ts";
 import { isStorable, isWhole, type PayloadSchema, PRIORITIES, type TaskDefinition, type TaskHandler } from "./task.ts";
 import { type FailureHook, runUnmanaged, type UnmanagedTask } from "./unmanaged.ts";
 
@@ -28,6 +29,11 @@ export interface TaskClientOptions {
   readonly runMethod?: RunMethod;
   /** For the two unmanaged methods only: `() => import("./handlers.ts")`, a module whose exports are handlers or lists of them. */
   readonly handlers?: () => Promise<unknown>;
+  /**
+   * Calls a processor after a task that is due has been stored, where nobody polls: at most once a second. Answered before enqueue is,
+   * as a function is frozen with its response. With a transaction of yours, call `wake()` after it has committed.
+   */
+  readonly wake?: ProducerWake;
   /** Hears of an unmanaged run that failed after its enqueue had been answered. */
   readonly onFailure?: FailureHook;
 }
@@ -45,6 +51,8 @@ export interface TaskClient {
     payloads: readonly core.input<S>[],
     options?: Omit<EnqueueOptions, "key" | "onDuplicate">,
   ): Promise<EnqueueManyAnswer>;
+  /** Calls a processor by the client's option `wake`, at most once a second; without it, nothing. Never throws. */
+  wake(): Promise<void>;
 }
 
 /** @throws StintError option_invalid | handlers_missing | run_method_unsupported */
@@ -82,6 +90,12 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
     return loaded;
   };
 
+  const wake = options.wake === undefined ? async (): Promise<void> => {} : throttleWake(options.wake);
+  /** Not before its transaction has committed, which only its owner knows; not for what is not due. */
+  const wakeFor = async ({ transaction, delayUntil }: EnqueueOptions): Promise<void> => {
+    if (transaction === undefined && (delayUntil === undefined || delayUntil.getTime() <= Date.now())) await wake();
+  };
+
   const unmanaged = async (tasks: UnmanagedTask[], { delayUntil, transaction }: EnqueueOptions) => {
     if (delayUntil !== undefined && delayUntil.getTime() > Date.now()) {
       throw new StintError(
@@ -93,12 +107,14 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
   };
 
   return {
+    wake,
     async enqueue(definition, payload, given = {}) {
       checkOptions(definition, given);
       const text = encodePayload(definition.identifier, definition.payload, payload);
       if (runMethod !== "TASK_PROCESSOR")
         return { status: await unmanaged([{ definition: definition as unknown as TaskDefinition, text }], given) };
       const answer = await store(database, definition as unknown as TaskDefinition, [text], given);
+      await wakeFor(given);
       if (answer.status === "queue_full") return { status: "queue_full", limit: definition.queueSize! };
       return { status: answer.status, id: answer.ids[0]! };
     },
@@ -115,6 +131,7 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
         };
       if (texts.length === 0) return { status: "enqueued", ids: [] };
       const answer = await store(database, definition as unknown as TaskDefinition, texts, given);
+      await wakeFor(given);
       return answer.status === "queue_full"
         ? { status: "queue_full", limit: definition.queueSize! }
         : { status: "enqueued", ids: answer.ids };

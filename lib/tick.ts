@@ -1,8 +1,11 @@
 /** What the processor function is called with, and whom it seats. */
 import * as z from "zod/mini";
+import { pause } from "./clock.ts";
 import { StintError } from "./errors.ts";
+import { WAKE_EVERY_MS } from "./producer-wake.ts";
 import { type InvocationOptions, type InvocationReport, runInvocation } from "./worker.ts";
 
+const ROUNDS = 3;
 const slot = z.int().check(z.gte(0));
 const tickEvent = z.union([
   // Of a schedule, of an exchange that woke it, or by hand.
@@ -21,6 +24,8 @@ export interface Tick {
   readonly onlyFree: boolean;
   /** One that was woken by an exchange wakes nobody: chains end. */
   readonly mayWake: boolean;
+  /** Looks again for so long, for what is enqueued right after the call. */
+  readonly lingerMs: number;
 }
 
 /**
@@ -38,7 +43,7 @@ export function readTick(event: unknown, numThreads: number): Tick {
   }
   if ("wake" in parsed.data) {
     const slots = Array.from({ length: numThreads }, (_, number) => number);
-    return { slots, resident: false, onlyFree: true, mayWake: true };
+    return { slots, resident: false, onlyFree: true, mayWake: true, lingerMs: WAKE_EVERY_MS * 1.5 };
   }
   const { slot, resident = false, woken = false } = parsed.data;
   if (slot >= numThreads) {
@@ -47,20 +52,24 @@ export function readTick(event: unknown, numThreads: number): Tick {
       `Slot ${slot} is out of range: 0 to ${numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${numThreads}.`,
     );
   }
-  return { slots: [slot], resident: resident && !woken, onlyFree: woken, mayWake: !woken };
+  return { slots: [slot], resident: resident && !woken, onlyFree: woken, mayWake: !woken, lingerMs: 0 };
 }
 
 /** One invocation, on the first seat of the tick that it may have. */
 export async function runTick(
-  { slots, resident, onlyFree, mayWake }: Tick,
+  { slots, resident, onlyFree, mayWake, lingerMs }: Tick,
   { wake, ...options }: Omit<InvocationOptions, "slot" | "resident" | "onlyFree">,
 ): Promise<InvocationReport> {
-  let report: InvocationReport | undefined;
-  for (const slot of slots) {
-    report = await runInvocation({ ...options, slot, resident, onlyFree, ...(mayWake && wake && { wake }) });
-    if (report.left !== "seat_taken") break;
+  const how = { ...options, resident, onlyFree, lingerMs, ...(mayWake && wake && { wake }) };
+  for (let round = 1; ; round += 1) {
+    for (const slot of slots) {
+      const report = await runInvocation({ ...how, slot });
+      // Who sits on the last seat may just be leaving, after its last look: ask again.
+      const again = slots.length > 1 && (slot !== slots.at(-1) || round < ROUNDS);
+      if (report.left !== "seat_taken" || !again) return report;
+    }
+    await pause(WAKE_EVERY_MS / 2);
   }
-  return report!;
 }
 
 function parseBody(body: string): unknown {

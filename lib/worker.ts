@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import type { ClaimedTask } from "./messages.ts";
 import { Places } from "./places.ts";
 import { drainReserveMs, type Registry } from "./registry.ts";
+import { Sample } from "./sample.ts";
 import type { Wake } from "./wake.ts";
 
 export interface InvocationOptions {
@@ -26,6 +27,8 @@ export interface InvocationOptions {
   readonly onFailure?: OnFailure;
   /** Calls invocations for further slots when more is due than this one can take. One that was called so gets none: chains end. */
   readonly wake?: Wake;
+  /** A visitor looks again until so long after its start, in milliseconds (default 0). */
+  readonly lingerMs?: number;
   /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */
   readonly places?: Places;
   /** Where recurring tasks are planned and fired. Default: the last database. */
@@ -60,11 +63,16 @@ export interface InvocationReport {
   readonly staleCompletions: number;
   readonly requests: number;
   readonly durationMs: number;
+  /** From due to started, of the runs it started: a uniform sample of at most 99. */
+  readonly pickUpMs: readonly number[];
   /** Why it left. "seat_taken" claims nothing. */
   readonly left: LeaveReason;
 }
 
 export type LeaveReason = "nothing_due" | "superseded" | "out_of_time" | "stopped" | "lease_lost" | "seat_taken";
+
+/** CloudWatch takes 100 values of a metric in a document; Powertools ends the document with the hundredth. */
+const PICK_UPS = 99;
 
 /** @throws DatabaseError when a database refuses the exchange for good (schema_missing and the like); what is held is then released by its lease's end */
 export async function runInvocation(options: InvocationOptions): Promise<InvocationReport> {
@@ -74,6 +82,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
   const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
   const invocationId = randomUUID();
   const log = options.log.with({ slot: options.slot, invocation: invocationId });
+  const pickUps = new Sample(PICK_UPS);
   const drains = options.databases.map(
     (database) =>
       new Drain({
@@ -81,6 +90,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
         database,
         recurring: database === recurringDatabase,
         places,
+        pickUps,
         invocationId,
         reserveMs,
         log,
@@ -100,6 +110,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
     staleCompletions: sum((drain) => drain.answer?.stale ?? 0),
     requests: sum((drain) => drain.requests),
     durationMs: Math.round(performance.now() - startedAt),
+    pickUpMs: pickUps.values,
     left: drains[0]?.left ?? "nothing_due",
   };
 }

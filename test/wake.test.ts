@@ -144,8 +144,8 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
 });
 
 test("what the processor may be called with", () => {
-  const all = { slots: [0, 1, 2], resident: false, onlyFree: true, mayWake: true };
-  const one = { slots: [2], resident: false, onlyFree: false, mayWake: true };
+  const all = { slots: [0, 1, 2], resident: false, onlyFree: true, mayWake: true, lingerMs: 1500 };
+  const one = { slots: [2], resident: false, onlyFree: false, mayWake: true, lingerMs: 0 };
   expect(readTick({ slot: 2 }, 3)).toEqual(one);
   expect(readTick({ slot: 2, resident: true }, 3)).toEqual({ ...one, resident: true });
   expect(readTick({ slot: 2, woken: true, resident: true }, 3)).toEqual({ ...one, onlyFree: true, mayWake: false });
@@ -210,5 +210,38 @@ describe("the processor function", async () => {
     expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED'")).toEqual([
       { n: 150 },
     ]);
+  });
+
+  test("a producer's wake: after what is due, once in a second, never for a delayed or uncommitted one", async () => {
+    await reset(db);
+    const woken: unknown[] = [];
+    const client = createTaskClient({
+      database: db.database,
+      wake: async () => {
+        woken.push(invoke({ wake: true }));
+      },
+    });
+    await client.enqueue(work, { n: 1 }, { delayUntil: new Date("2999-01-01") });
+    expect(woken.length).toBe(0);
+    const transaction = await db.client();
+    await transaction.query("BEGIN");
+    await client.enqueue(work, { n: 2 }, { transaction });
+    expect(woken.length).toBe(0);
+    await transaction.query("COMMIT");
+    await client.wake();
+    expect(woken.length).toBe(1);
+    // Heard by the one that was called, though it calls nobody.
+    await client.enqueueMany(work, [{ n: 3 }, { n: 4 }]);
+    await client.enqueue(work, { n: 5 });
+    expect(woken.length).toBe(1);
+    await Promise.all(woken);
+    expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED'")).toEqual([
+      { n: 4 },
+    ]);
+  });
+
+  test("a producer's wake that fails costs the enqueue nothing", async () => {
+    const client = createTaskClient({ database: db.database, wake: () => Promise.reject(new Error("throttled")) });
+    expect(await client.enqueue(work, { n: 1 })).toMatchObject({ status: "enqueued" });
   });
 });

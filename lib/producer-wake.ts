@@ -1,0 +1,33 @@
+/** A producer's call for a processor, so that a task need not wait for the next tick where nobody polls. */
+import { createLog } from "./log.ts";
+
+/** Calls a processor: `() => lambdaWake(name)({ wake: true })`, or whatever starts one. */
+export type ProducerWake = () => Promise<unknown>;
+
+/** What is called stays at least half a second longer than this, and finds what is enqueued meanwhile. */
+export const WAKE_EVERY_MS = 1000;
+
+/**
+ * At most one call in flight, and one a second: who asks within it is heard by the one who was called before. A call that fails is
+ * logged and costs no task: the next tick runs it.
+ */
+export function throttleWake(wake: ProducerWake, log = createLog()): () => Promise<void> {
+  let calling: Promise<void> | undefined;
+  let acceptedAt = Number.NEGATIVE_INFINITY;
+  return async () => {
+    // The one in flight may be accepted before what was just committed could be seen; it stays long enough.
+    if (calling !== undefined) return await calling;
+    if (performance.now() - acceptedAt < WAKE_EVERY_MS) return;
+    calling = wake()
+      .then(
+        () => {
+          acceptedAt = performance.now();
+        },
+        (error: unknown) => log.warn("could not wake a processor", { error: String(error) }),
+      )
+      .finally(() => {
+        calling = undefined;
+      });
+    await calling;
+  };
+}
