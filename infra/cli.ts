@@ -8,6 +8,7 @@ import { enqueueCommand } from "./commands/enqueue.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { monitoringCommand } from "./commands/monitoring.ts";
 import { recurringCommand } from "./commands/recurring.ts";
+import { rolesCommand } from "./commands/roles.ts";
 import { runCommand } from "./commands/run-task-processor.ts";
 
 const EXIT_FAILED = 1;
@@ -39,6 +40,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 
 for (const command of [
   migrateCommand(),
+  rolesCommand(),
   dataApiCommand(),
   runCommand(),
   checkCommand(),

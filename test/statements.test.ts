@@ -21,6 +21,7 @@ type Given = Record<string, string | number | boolean | null>;
 const task = { identifier: "greet", timeoutMs: 1000, maxAttempts: 3 };
 const release = { release: "r1", tasks: [task, { ...task, identifier: "beat" }] };
 const batch = { token: randomUUID(), identifier: "greet", priority: 50, payloads: [{ n: 1 }, { n: 2 }, { n: 3 }] };
+const canary = { ...batch, token: randomUUID(), identifier: "task_processor.health_check", payloads: [{}] };
 const due = "2020-01-01T00:00:00.000Z";
 const plan = { schedules: [{ identifier: "beat", schedule: "every 1m", nextAt: due }] };
 const exchange = {
@@ -49,10 +50,11 @@ const fire = {
 };
 const health = randomUUID();
 
-/** In this order each of them finds what it looks for. Task 1 is claimed, 2 cancelled, 3 dropped. */
+/** In this order each of them finds what it looks for. Task 1 is claimed, 2 cancelled, 4 dropped. */
 const story: [name: string, values: Given][] = [
   ["register_release", { request: JSON.stringify(release) }],
   ["enqueue", { request: JSON.stringify(batch) }],
+  ["enqueue", { request: JSON.stringify(canary) }],
   ["count_waiting", {}],
   ["read_unfinished", { identifier: "greet" }],
   ["exchange", { request: JSON.stringify(exchange) }],
@@ -61,7 +63,7 @@ const story: [name: string, values: Given][] = [
   ["resume", { identifier: "greet" }],
   ["cancel_task", { id: "2" }],
   ["replay_failed", { filter: JSON.stringify({ identifier: "greet", limit: 10 }) }],
-  ["drop_canary", { id: "3" }],
+  ["drop_canary", { id: "4" }],
   ["plan_recurring", { request: JSON.stringify(plan) }],
   ["fire_recurring", { request: JSON.stringify(fire) }],
   ["list_recurring", {}],

@@ -9,25 +9,25 @@ export const checkDatabase = statement<{ working: boolean }>()(
 );
 
 /** The canary's handler leaves this row. */
-export const leaveHealthRow = statement<{ id: string }>()(
+export const leaveHealthRow = statement<{ stored: boolean }>()(
   "leave_health_row",
   { id: "uuid" },
-  ["id"],
-  "INSERT INTO {schema}.health_check (id) VALUES (CAST(:id AS uuid)) ON CONFLICT DO NOTHING RETURNING CAST(id AS text) AS id",
+  ["stored"],
+  "SELECT stored FROM {schema}.leave_health_row_v1(CAST(:id AS uuid)) AS stored WHERE stored",
 );
 
 /** Takes the canary's row away; a row when it was there. */
-export const takeHealthRow = statement<{ id: string }>()(
+export const takeHealthRow = statement<{ taken: boolean }>()(
   "take_health_row",
   { id: "uuid" },
-  ["id"],
-  "DELETE FROM {schema}.health_check WHERE id = CAST(:id AS uuid) RETURNING CAST(id AS text) AS id",
+  ["taken"],
+  "SELECT taken FROM {schema}.take_health_row_v1(CAST(:id AS uuid)) AS taken WHERE taken",
 );
 
 /** A canary that nobody claimed goes with its check. */
-export const dropCanary = statement<{ id: string }>()(
+export const dropCanary = statement<{ dropped: boolean }>()(
   "drop_canary",
   { id: "text" },
-  ["id"],
-  "DELETE FROM {schema}.task WHERE id = CAST(:id AS bigint) AND held_by IS NULL RETURNING CAST(id AS text) AS id",
+  ["dropped"],
+  "SELECT dropped FROM {schema}.drop_canary_v1(CAST(:id AS bigint)) AS dropped WHERE dropped",
 );

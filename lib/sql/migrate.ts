@@ -1,6 +1,7 @@
 import { type Database, quoteIdentifier, type Statement, statement, type Transaction } from "../database/port.ts";
 import { StintError } from "../errors.ts";
 import { migrations as own } from "./migrations/inlined.ts";
+import { secureSchema } from "./roles.ts";
 
 export interface Migration {
   readonly name: string;
@@ -82,6 +83,11 @@ export async function migrate(database: Database, migrations: readonly Migration
       applied.push(migration.name);
     });
   }
+  // Also when nothing was applied: roles may have been made since.
+  await database.transaction(async (transaction) => {
+    await transaction.query(lock, { name: `stint migrate ${database.schema}` });
+    await secureSchema(transaction, database.schema);
+  });
   return { applied, newer };
 }
 
