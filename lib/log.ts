@@ -1,4 +1,5 @@
-/** Structured logs: one JSON object a line, on stderr, so that stdout stays the program's answer. */
+/** Structured logs: one JSON object a line, or a line for people; on stderr, so that stdout stays the program's answer. */
+import { type LogStyle, logStyle } from "./config.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -12,13 +13,18 @@ export interface Log {
   with(fields: LogFields): Log;
 }
 
-export type LogSink = (line: { level: LogLevel; message: string } & Record<string, unknown>) => void;
+export type LogLine = { level: LogLevel; message: string } & Record<string, unknown>;
+export type LogSink = (line: LogLine) => void;
 
-const toStderr: LogSink = (line) => {
-  process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`);
+/** By the environment: for people where NODE_ENV is development or stderr is a terminal, else JSON; debug lines only with LOG_LEVEL=DEBUG. */
+const toStderr = (style: LogStyle = logStyle()): LogSink => {
+  return (line) => {
+    if (line.level === "debug" && !style.debug) return;
+    process.stderr.write(`${style.readable ? readable(line) : json(line)}\n`);
+  };
 };
 
-export function createLog(sink: LogSink = toStderr, fields: LogFields = {}): Log {
+export function createLog(sink: LogSink = toStderr(), fields: LogFields = {}): Log {
   const at =
     (level: LogLevel) =>
     (message: string, more: LogFields = {}): void =>
@@ -34,3 +40,19 @@ export function createLog(sink: LogSink = toStderr, fields: LogFields = {}): Log
 
 /** Says nothing. */
 export const silentLog = createLog(() => {});
+
+/** The names and spellings of AWS Lambda Powertools, so that one query finds both. */
+const json = ({ level, message, ...fields }: LogLine): string =>
+  JSON.stringify({ level: level.toUpperCase(), message, timestamp: new Date().toISOString(), ...fields });
+
+/** Time, level, message, then `name=value`. */
+export function readable({ level, message, ...fields }: LogLine): string {
+  const shown = Object.entries(fields).map(([name, value]) => ` ${name}=${shortened(name, value)}`);
+  return `${new Date().toISOString()} ${level.padEnd(5)} ${message}${shown.join("")}`;
+}
+
+function shortened(name: string, value: unknown): string {
+  if (name === "invocation") return String(value).slice(0, 8);
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+  return /^[^\s"]+$/.test(text) ? text : JSON.stringify(text);
+}

@@ -8,6 +8,7 @@ import { healthRoutes } from "./health.ts";
 import { answer, type HttpRequest, type Routes, refusal } from "./http.ts";
 import { createLog, type Log } from "./log.ts";
 import { monitoringRoute } from "./monitoring.ts";
+import { createObservability } from "./observability.ts";
 import { createRegistry } from "./registry.ts";
 import { lazyRuntime, type Runtime } from "./runtime.ts";
 import { type MigrationReport, migrate } from "./sql/migrate.ts";
@@ -31,7 +32,7 @@ const processorEvent = z.object({
 /** The function that schedules call: `{ "slot": 0, "resident": true }`. Answers with a report of the invocation. */
 export function createProcessorHandler(options: ProcessorOptions) {
   const runtime = lazyRuntime();
-  const log = options.log ?? createLog();
+  const { log, middlewares, observe } = createObservability(options.log);
   return middy(async (event: unknown, context: Context): Promise<InvocationReport> => {
     const parsed = z.safeParse(processorEvent, event);
     if (!parsed.success)
@@ -47,17 +48,21 @@ export function createProcessorHandler(options: ProcessorOptions) {
         `Slot ${slot} is out of range: 0 to ${config.numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${config.numThreads}.`,
       );
     }
-    return await runInvocation({
+    const remainingMs = (): number => Math.min(config.invocationMs, context.getRemainingTimeInMillis());
+    const invocation = {
       databases,
       registry: createRegistry([...options.handlers, ...builtInHandlers(config, databases)], config.invocationMs),
       slot,
       resident,
       settings: config,
       log,
-      remainingMs: () => Math.min(config.invocationMs, context.getRemainingTimeInMillis()),
+      remainingMs,
       ...(options.onFailure && { onFailure: options.onFailure }),
-    });
-  }).onError(putCodeInFront);
+    };
+    return await observe(() => runInvocation(invocation), { databases, config, remainingMs });
+  })
+    .use(middlewares)
+    .onError(putCodeInFront);
 }
 
 /** GET /health, /health/liveness, /health/readiness. */

@@ -6,12 +6,15 @@ import type { Log } from "./log.ts";
 import type { ClaimedTask, Progress, Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import type { Registry } from "./registry.ts";
+import type { Sample } from "./sample.ts";
+import { traceField } from "./trace.ts";
 import type { OnFailure, WorkerSettings } from "./worker.ts";
 
 export interface RunsOptions {
   readonly lease: Lease;
   readonly registry: Registry;
   readonly places: Places;
+  readonly pickUps: Sample;
   readonly settings: WorkerSettings;
   readonly log: Log;
   readonly onFailure?: OnFailure;
@@ -74,7 +77,9 @@ export class Runs {
     }
     places.enter(task.suspect);
     const startedAt = performance.now();
-    const ofTask = log.with({ task: task.id, identifier: task.identifier, attempt: task.attempt });
+    this.#options.pickUps.add(Math.max(0, Date.now() - Date.parse(task.scheduledFor)));
+    const { id, identifier, attempt, traceParent } = task;
+    const ofTask = log.with({ task: id, identifier, attempt, ...traceField(traceParent) });
     const cancel = new AbortController();
     this.#cancels.set(task.id, cancel);
     const run = runAttempt({

@@ -48,3 +48,9 @@ function spanOf(traceParent: string | null): SpanContext | undefined {
   const found = trace.getSpanContext(propagation.extract(ROOT_CONTEXT, { traceparent: traceParent }));
   return found !== undefined && isSpanContextValid(found) ? found : undefined;
 }
+
+/** The trace that a W3C traceparent belongs to, as a field of a log line; none where there is none. */
+export function traceField(traceParent: string | null): { traceId?: string } {
+  const traceId = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/.exec(traceParent ?? "")?.[1];
+  return traceId === undefined ? {} : { traceId };
+}

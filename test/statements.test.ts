@@ -59,6 +59,7 @@ const story: [name: string, values: Given][] = [
   ["read_unfinished", { identifier: "greet" }],
   ["exchange", { request: JSON.stringify(exchange) }],
   ["read_slots", {}],
+  ["read_backlog", { residents: 1, graceMs: 20_000 }],
   ["pause", { identifier: "greet" }],
   ["resume", { identifier: "greet" }],
   ["cancel_task", { id: "2" }],
