@@ -21,6 +21,9 @@ export interface Config {
   /** Name or ARN of the processor function: who is called when more is due than an invocation can take. */
   readonly wakeFunction: string | undefined;
   readonly lambdaEndpoint: string | undefined;
+  /** An SQS queue that calls the processor: wakes at the next due time, where nobody polls. */
+  readonly wakeQueueUrl: string | undefined;
+  readonly sqsEndpoint: string | undefined;
   readonly healthCheckEnabled: boolean;
   readonly backoffDefaultMs: number;
   readonly cleanUp: CleanUpConfig;
@@ -128,6 +131,8 @@ const environment = z.object({
   TASK_PROCESSOR_DATABASE_NAME: database,
   TASK_PROCESSOR_DATABASES: z.optional(z.string()),
   TASK_PROCESSOR_WAKE_FUNCTION: z.optional(z.string().check(z.regex(/^[\w:-]{1,170}$/, "a function's name or ARN"))),
+  TASK_PROCESSOR_WAKE_QUEUE_URL: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
+  AWS_ENDPOINT_URL_SQS: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   AWS_ENDPOINT_URL_LAMBDA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   AWS_ENDPOINT_URL_RDS_DATA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   ENABLE_TASK_PROCESSOR_HEALTH_CHECK: flag(false),
@@ -181,6 +186,8 @@ export function readConfig(env: Environment = process.env): Config {
     dataApiEndpoint: values.AWS_ENDPOINT_URL_RDS_DATA,
     wakeFunction: values.TASK_PROCESSOR_WAKE_FUNCTION,
     lambdaEndpoint: values.AWS_ENDPOINT_URL_LAMBDA,
+    wakeQueueUrl: values.TASK_PROCESSOR_WAKE_QUEUE_URL,
+    sqsEndpoint: values.AWS_ENDPOINT_URL_SQS,
     healthCheckEnabled: values.ENABLE_TASK_PROCESSOR_HEALTH_CHECK,
     backoffDefaultMs: values.TASK_BACKOFF_DEFAULT_DELAY_SECONDS * 1000,
     cleanUp: {

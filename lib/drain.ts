@@ -191,6 +191,7 @@ export class Drain {
           floors,
           results,
           ...(progress.length > 0 && { progress }),
+          ...(results.length > 0 && { metrics: this.#runs.counters.toJSON() }),
           ...this.#waking.request(),
         },
         signal,

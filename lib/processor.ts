@@ -1,19 +1,21 @@
 /** Lambda handlers made of one's own task handlers: `stint/processor`. */
 import middy from "@middy/core";
 import type { APIGatewayProxyEventV2, APIGatewayProxyResultV2, Context } from "aws-lambda";
-import * as z from "zod/mini";
 import { builtInHandlers } from "./built-in.ts";
-import { codeOf, StintError } from "./errors.ts";
+import { dashboardRoutes } from "./dashboard/index.ts";
+import { codeOf } from "./errors.ts";
 import { healthRoutes } from "./health.ts";
-import { answer, type HttpRequest, type Routes, refusal } from "./http.ts";
+import { answer, type HttpAnswer, type HttpRequest, refusal } from "./http.ts";
 import { createLog, type Log } from "./log.ts";
-import { monitoringRoute } from "./monitoring.ts";
 import { createObservability } from "./observability.ts";
+import { answerOperator, operatorRoutes } from "./operator-routes.ts";
 import { createRegistry } from "./registry.ts";
 import { lazyRuntime, type Runtime } from "./runtime.ts";
 import { type MigrationReport, migrate } from "./sql/migrate.ts";
 import type { TaskHandler } from "./task.ts";
-import { type InvocationReport, type OnFailure, runInvocation } from "./worker.ts";
+import { readTick, runTick } from "./tick.ts";
+import { arrangingWakes, wakeThrough } from "./wakes.ts";
+import type { InvocationReport, OnFailure } from "./worker.ts";
 
 export interface ProcessorOptions {
   /** Handlers of tasks and recurring tasks. */
@@ -23,43 +25,28 @@ export interface ProcessorOptions {
   readonly log?: Log;
 }
 
-const processorEvent = z.object({
-  slot: z.int().check(z.gte(0)),
-  /** Keep polling until superseded or out of time. Only schedules send it. */
-  resident: z._default(z.boolean(), false),
-});
-
 /** The function that schedules call: `{ "slot": 0, "resident": true }`. Answers with a report of the invocation. */
 export function createProcessorHandler(options: ProcessorOptions) {
   const runtime = lazyRuntime();
   const { log, middlewares, observe } = createObservability(options.log);
   return middy(async (event: unknown, context: Context): Promise<InvocationReport> => {
-    const parsed = z.safeParse(processorEvent, event);
-    if (!parsed.success)
-      throw new StintError(
-        "event_invalid",
-        'The event is { "slot": 0 } with "resident": true or false, and a slot from 0.',
-      );
     const { config, databases } = await runtime();
-    const { slot, resident } = parsed.data;
-    if (slot >= config.numThreads) {
-      throw new StintError(
-        "slot_invalid",
-        `Slot ${slot} is out of range: 0 to ${config.numThreads - 1} with TASK_PROCESSOR_NUM_THREADS=${config.numThreads}.`,
-      );
-    }
+    const tick = readTick(event, config.numThreads);
     const remainingMs = (): number => Math.min(config.invocationMs, context.getRemainingTimeInMillis());
+    const registry = createRegistry([...options.handlers, ...builtInHandlers(config, databases)], config.invocationMs);
     const invocation = {
       databases,
-      registry: createRegistry([...options.handlers, ...builtInHandlers(config, databases)], config.invocationMs),
-      slot,
-      resident,
+      registry,
       settings: config,
       log,
       remainingMs,
       ...(options.onFailure && { onFailure: options.onFailure }),
+      ...(config.wakeFunction !== undefined && { wake: wakeThrough(config, config.wakeFunction) }),
     };
-    return await observe(() => runInvocation(invocation), { databases, config, remainingMs });
+    const work = () => observe(() => runTick(tick, invocation), { databases, config, remainingMs });
+    // Whoever stays is there when the next task is due.
+    if (config.wakeQueueUrl === undefined || tick.resident) return await work();
+    return await arrangingWakes(config, config.wakeQueueUrl, { databases, release: registry.release, log }, work);
   })
     .use(middlewares)
     .onError(putCodeInFront);
@@ -67,20 +54,22 @@ export function createProcessorHandler(options: ProcessorOptions) {
 
 /** GET /health, /health/liveness, /health/readiness. */
 export const createHealthHandler = (options: { log?: Log } = {}) =>
-  httpHandler("/health", options.log, ({ config, databases }, log) =>
-    healthRoutes({
+  httpHandler("/health", options.log, ({ config, databases }, log) => {
+    const routes = healthRoutes({
       databases,
       taskProcessorCheck: config.healthCheckEnabled,
       sleepIntervalMs: config.sleepIntervalMs,
       log,
-    }),
-  );
+    });
+    return (request) => answer(routes, request, log);
+  });
 
-/** GET /processor/monitoring. */
+/** Everything under /processor. */
 export const createMonitoringHandler = (options: { log?: Log } = {}) =>
-  httpHandler("/processor/monitoring", options.log, ({ config, databases }) => ({
-    "/processor/monitoring": monitoringRoute(databases, config.monitoring),
-  }));
+  httpHandler("/processor/monitoring", options.log, ({ config, databases }, log) => {
+    const routes = operatorRoutes({ databases, monitoring: config.monitoring, settings: config, pages: dashboardRoutes });
+    return (request) => answerOperator(routes, config.monitoring, request, log);
+  });
 
 /** Applies the migrations of this release; for deploy time. */
 export function createMigrateHandler() {
@@ -101,7 +90,11 @@ function putCodeInFront({ error }: { error?: Error | null | undefined }): void {
 type HttpEvent = Partial<APIGatewayProxyEventV2> | null | undefined;
 
 /** Called without an HTTP event (`serverless invoke`), it reads `path` and answers with the bare JSON. */
-function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: Runtime, log: Log) => Routes) {
+function httpHandler(
+  path: string,
+  given: Log | undefined,
+  answererOf: (runtime: Runtime, log: Log) => (request: HttpRequest) => Promise<HttpAnswer>,
+) {
   const runtime = lazyRuntime();
   const log = given ?? createLog();
   return middy(async (event: HttpEvent): Promise<APIGatewayProxyResultV2<unknown>> => {
@@ -114,9 +107,13 @@ function httpHandler(path: string, given: Log | undefined, routesOf: (runtime: R
         Object.entries(event?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]),
       ),
       loopback: http === undefined,
+      queryBytes: event?.rawQueryString?.length ?? 0,
+      ...(event?.body != null && {
+        body: event.isBase64Encoded ? Buffer.from(event.body, "base64").toString("utf8") : event.body,
+      }),
     };
     const answered = await runtime().then(
-      (made) => answer(routesOf(made, log), request, log),
+      (made) => answererOf(made, log)(request),
       (error: unknown) => {
         log.error("the function cannot start", { error: String(error) });
         // What is wrong with the configuration is not the caller's business.

@@ -1,5 +1,6 @@
 /** What an invocation runs for one database: starts what was claimed, keeps results and progress until they are handed in. */
 import { runAttempt } from "./attempt.ts";
+import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
 import type { Log } from "./log.ts";
@@ -29,6 +30,7 @@ export class Runs {
   readonly #running = new Map<string, Promise<void>>();
   readonly #cancels = new Map<string, AbortController>();
   readonly #progress = new Map<string, Progress>();
+  readonly #counters = new Counters();
   #results: Result[] = [];
   /** When the oldest result that was not handed in came, in milliseconds of the monotonic clock. */
   firstResultAt = 0;
@@ -49,6 +51,11 @@ export class Runs {
     const results = this.#results;
     this.#results = [];
     return results;
+  }
+
+  /** What has run so far, results not yet taken among it. */
+  get counters(): Counters {
+    return this.#counters;
   }
 
   takeProgress(): Progress[] {
@@ -95,6 +102,7 @@ export class Runs {
       this.#running.delete(task.id);
       this.#cancels.delete(task.id);
       this.#progress.delete(task.id);
+      this.#count(task, result);
       this.#keep(result);
       places.leave(performance.now() - startedAt);
       ofTask.info("task run", {
@@ -104,6 +112,16 @@ export class Runs {
       if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
     });
     this.#running.set(task.id, run);
+  }
+
+  #count({ identifier, occurrence }: ClaimedTask, { outcome, startedAt, finishedAt }: Result): void {
+    if (outcome === "RELEASED") return;
+    this.#counters.record({
+      identifier,
+      taskType: occurrence === null ? "standard" : "recurring",
+      result: outcome === "SUCCESS" ? "success" : "failure",
+      durationMs: finishedAt - startedAt,
+    });
   }
 
   #keep(result: Result): void {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Context } from "aws-lambda";
@@ -8,7 +9,8 @@ import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { createProcessorHandler } from "../lib/processor.ts";
 import { createRegistry } from "../lib/registry.ts";
-import { readTick } from "../lib/tick.ts";
+import { readTick, runTick } from "../lib/tick.ts";
+import { arrangeNextWake, queueWake } from "../lib/wake-queue.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, register, Speaker, type Words } from "./support/exchange.ts";
@@ -243,5 +245,110 @@ describe("the processor function", async () => {
   test("a producer's wake that fails costs the enqueue nothing", async () => {
     const client = createTaskClient({ database: db.database, wake: () => Promise.reject(new Error("throttled")) });
     expect(await client.enqueue(work, { n: 1 })).toMatchObject({ status: "enqueued" });
+  });
+});
+
+describe("wakes at a time, through a queue", async () => {
+  const db = await openDatabase("data-api");
+  const note = defineTask({ identifier: "note", payload: z.object({}) });
+  const client = createTaskClient({ database: db.database });
+  const registry = createRegistry([note.handle(() => {})], null);
+  const sent: number[] = [];
+  // Stands for SQS: takes messages, in the JSON protocol, and keeps their delays.
+  const queue = createServer((request, response) => {
+    let body = "";
+    request.on("data", (text) => {
+      body += text;
+    });
+    request.on("end", () => {
+      const { MessageBody, DelaySeconds } = JSON.parse(body);
+      expect(JSON.parse(MessageBody)).toEqual({ wake: true });
+      sent.push(DelaySeconds);
+      const MD5OfMessageBody = createHash("md5").update(MessageBody).digest("hex");
+      response.writeHead(200, { "content-type": "application/x-amz-json-1.0" });
+      response.end(JSON.stringify({ MessageId: "1", MD5OfMessageBody }));
+    });
+  });
+  await new Promise<void>((resolve) => queue.listen(0, "127.0.0.1", resolve));
+  const endpoint = `http://127.0.0.1:${(queue.address() as AddressInfo).port}`;
+  afterAll(() => {
+    queue.closeAllConnections();
+    queue.close();
+  });
+  const send = queueWake(`${endpoint}/000000000000/stint-wakes`, { endpoint });
+  const common = { databases: [db.database], release: registry.release, graceMs: 20_000, send, log: silentLog };
+  const arranged = async (beginning = false) => {
+    sent.length = 0;
+    await arrangeNextWake({ ...common, beginning });
+    return [...sent];
+  };
+  const dueIn = (seconds: number) => ({ delayUntil: new Date(Date.now() + seconds * 1000) });
+  beforeEach(async () => {
+    await reset(db);
+    await db.sql("TRUNCATE arranged_wake");
+    await register(db, registry.release, { note: {} });
+  });
+
+  test("nothing to come: no call; a task to come: one call for its time, however often it is asked", async () => {
+    expect(await arranged()).toEqual([]);
+    await client.enqueue(note, {}, dueIn(300));
+    const [delay, ...more] = await arranged();
+    expect(more).toEqual([]);
+    expect(delay).toBeGreaterThan(200);
+    expect(delay).toBeLessThanOrEqual(301);
+    expect(await arranged()).toEqual([]);
+  });
+
+  test("an earlier task gets an earlier call, a later one none; when its time has passed the next is arranged", async () => {
+    await client.enqueue(note, {}, dueIn(300));
+    await arranged();
+    await client.enqueue(note, {}, dueIn(600));
+    expect(await arranged()).toEqual([]);
+    await client.enqueue(note, {}, dueIn(60));
+    expect((await arranged())[0]).toBeLessThanOrEqual(61);
+    await db.sql("UPDATE arranged_wake SET at = at - interval '2 minutes'");
+    await db.sql("DELETE FROM task WHERE scheduled_for < clock_timestamp() + interval '2 minutes'");
+    const [delay] = await arranged();
+    expect(delay).toBeGreaterThan(200);
+    expect(delay).toBeLessThanOrEqual(301);
+  });
+
+  test("what is due beyond the queue's 15 minutes is reached in steps; a paused or unknown identifier calls nobody", async () => {
+    await db.sql(
+      "INSERT INTO task (identifier, scheduled_for) VALUES ('stranger', clock_timestamp() + interval '1 minute')",
+    );
+    expect(await arranged()).toEqual([]);
+    await client.enqueue(note, {}, dueIn(86_400));
+    expect(await arranged()).toEqual([900]);
+    await db.sql("TRUNCATE arranged_wake");
+    await db.sql("INSERT INTO paused_identifier (identifier) VALUES ('note')");
+    expect(await arranged()).toEqual([]);
+  });
+
+  test("a dead man's call: one who begins, and one who lives, are looked after a quarter past the grace period", async () => {
+    expect(await arranged(true)).toEqual([25]);
+    await db.sql("TRUNCATE arranged_wake");
+    await new Speaker(db, { release: registry.release }).say();
+    const [delay] = await arranged();
+    expect(delay).toBeLessThanOrEqual(25);
+    expect(delay).toBeGreaterThan(10);
+  });
+
+  test("one that died holding tasks is found by who is called then: they run again, though nobody polls", async () => {
+    await client.enqueue(note, {});
+    await new Speaker(db, { release: registry.release, slot: 0 }).say();
+    await db.sql(
+      "UPDATE heartbeat SET last_seen_at = last_seen_at - interval '1 minute', seen_since = seen_since - interval '1 minute'",
+    );
+    const settings = {
+      sleepIntervalMs: 100,
+      graceMs: 1000,
+      queuePopSize: 4,
+      backoffDefaultMs: 0,
+      invocationMs: 900_000,
+    };
+    const options = { databases: [db.database], registry, settings, log: silentLog };
+    const report = await runTick(readTick({ Records: [{ body: '{"wake":true}' }] }, 2), options);
+    expect(report).toMatchObject({ slot: 1, rescued: 1, succeeded: 1, left: "nothing_due" });
   });
 });

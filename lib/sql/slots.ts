@@ -1,5 +1,13 @@
 import { statement } from "../database/port.ts";
 
+/** When somebody must be called next, for the caller to arrange; null when that is arranged or nothing is to come. */
+export const arrangeWake = statement<{ delayMs: number | null }>()(
+  "arrange_wake",
+  { release: "text", graceMs: "double", mostMs: "double", beginning: "boolean" },
+  ["delayMs"],
+  'SELECT {schema}.arrange_wake_v1(:release, CAST(:graceMs AS float8), CAST(:mostMs AS float8), :beginning) AS "delayMs"',
+);
+
 export interface SlotRow {
   readonly slot: number;
   readonly invocation: string;

@@ -1,0 +1,38 @@
+/** How the processor function wakes others on AWS. The clients are loaded when the first call is made: a cold start goes without. */
+import type { Config } from "./config.ts";
+import type { Wake } from "./wake.ts";
+import type { ArrangeOptions } from "./wake-queue.ts";
+
+/** Calls invocations of a function for free slots. */
+export function wakeThrough({ numThreads, lambdaEndpoint }: Config, functionName: string): Wake {
+  let loaded: ReturnType<typeof load> | undefined;
+  const load = async () => {
+    const { lambdaWake } = await import("./wake-lambda.ts");
+    return lambdaWake(functionName, lambdaEndpoint === undefined ? {} : { endpoint: lambdaEndpoint });
+  };
+  return {
+    slots: numThreads,
+    call: async (slot) => {
+      loaded ??= load();
+      await (await loaded)({ slot, woken: true });
+    },
+  };
+}
+
+/** Works, and sees to it that somebody is called when there is something to do after it, or if it dies. */
+export async function arrangingWakes<T>(
+  { graceMs, sqsEndpoint }: Config,
+  queueUrl: string,
+  options: Pick<ArrangeOptions, "databases" | "release" | "log">,
+  work: () => Promise<T>,
+): Promise<T> {
+  const { arrangeNextWake, queueWake } = await import("./wake-queue.ts");
+  const send = queueWake(queueUrl, sqsEndpoint === undefined ? {} : { endpoint: sqsEndpoint });
+  const arrange = (beginning: boolean) => arrangeNextWake({ ...options, graceMs, send, beginning });
+  await arrange(true);
+  try {
+    return await work();
+  } finally {
+    await arrange(false);
+  }
+}
