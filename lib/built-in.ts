@@ -1,4 +1,4 @@
-import { cleanUpHandler } from "./clean-up.ts";
+import { cleanUpHandler, foldCountersHandler } from "./clean-up.ts";
 import type { Config } from "./config.ts";
 import type { Database } from "./database/port.ts";
 import { canaryHandler } from "./health.ts";
@@ -11,6 +11,7 @@ export function builtInHandlers(config: Config, databases: readonly Database[]):
   const cleanUpMs = Math.min(600_000, Math.floor(config.invocationMs - drainReserveMs(config.invocationMs)));
   return [
     canaryHandler(databases),
+    foldCountersHandler(databases, Math.min(60_000, cleanUpMs)),
     ...(config.cleanUp.enabled ? [cleanUpHandler(databases, config.cleanUp, cleanUpMs)] : []),
   ];
 }

@@ -2,11 +2,13 @@
 import * as z from "zod/mini";
 import type { CleanUpConfig } from "./config.ts";
 import type { Database } from "./database/port.ts";
+import { foldEnded } from "./metrics.ts";
 import { defineRecurringTask, type RecurringHandler } from "./recurring.ts";
 import { cleanUpBatch } from "./sql/operate.ts";
 
 /** Heartbeats, health rows and request tokens are of no use to anyone after this. */
 const TRACES_DAYS = 2;
+const AUDIT_DAYS = 365;
 
 /** The recurring task that every processor has while ENABLE_CLEAN_UP_OLD_TASKS is true. */
 export function cleanUpHandler(
@@ -28,12 +30,28 @@ export function cleanUpHandler(
   });
 }
 
+/** Counters of ended invocations are folded so often that GET /processor/metrics has few of them to add up. */
+export function foldCountersHandler(databases: readonly Database[], timeoutMs: number): RecurringHandler {
+  const task = defineRecurringTask({
+    identifier: "task_processor.fold_counters",
+    every: "10m",
+    schema: z.object({}),
+    payload: {},
+    timeoutMs,
+  });
+  return task.handle(async (_, { signal }) => {
+    for (const database of databases) await foldEnded(database, signal);
+  });
+}
+
 /** Removes what is old, batch by batch; what is left when the signal aborts goes the next time. Rows removed, by table. */
 export async function cleanUp(
   database: Database,
   config: CleanUpConfig,
   signal: AbortSignal,
 ): Promise<Record<string, number>> {
+  // A heartbeat goes once it is folded.
+  await foldEnded(database, signal);
   const removed: Record<string, number> = {};
   const kinds: [string, number][] = [
     ["task_run", config.retentionDays],
@@ -42,6 +60,7 @@ export async function cleanUp(
     ["heartbeat", TRACES_DAYS],
     ["enqueue_request", TRACES_DAYS],
     ["health_check", TRACES_DAYS],
+    ["audit", AUDIT_DAYS],
   ];
   for (const [kind, days] of kinds) {
     removed[kind] = 0;

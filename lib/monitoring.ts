@@ -1,3 +1,4 @@
+/** Who may read and who may act under /processor, and what waits. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { MonitoringConfig, NamedToken } from "./config.ts";
 import type { Database } from "./database/port.ts";
@@ -25,11 +26,57 @@ export function refuseReading(request: HttpRequest, config: MonitoringConfig): H
       ? undefined
       : refusal(503, "monitoring_token_missing", "Set MONITORING_TOKEN, or MONITORING_PUBLIC=true, to read this.");
   }
-  if (matching(tokens, presented(request.headers.authorization)) !== undefined) return undefined;
+  return matching(tokens, presented(request.headers.authorization)) === undefined ? unauthorized() : undefined;
+}
+
+/**
+ * Whose admin token the request carries, or why it may not act. Always a token, wherever it comes from; and as a browser adds Basic
+ * credentials by itself, nothing that another site could have made it send.
+ */
+export function admitActing(
+  request: HttpRequest,
+  config: MonitoringConfig,
+): { readonly who: string } | { readonly refused: HttpAnswer } {
+  const refused = refuseCrossSite(request);
+  if (refused !== undefined) return { refused };
+  const given = presented(request.headers.authorization);
+  const admin = matching(config.adminTokens, given);
+  if (admin !== undefined) return { who: admin.name };
+  if (config.adminTokens.length === 0)
+    return { refused: refusal(403, "admin_token_missing", "Set MONITORING_ADMIN_TOKEN to act.") };
+  if (matching(config.readTokens, given) !== undefined)
+    return { refused: refusal(403, "admin_token_needed", "This token reads; acting needs an admin token.") };
+  return { refused: unauthorized() };
+}
+
+export const mayAct = (request: HttpRequest, config: MonitoringConfig): boolean =>
+  matching(config.adminTokens, presented(request.headers.authorization)) !== undefined;
+
+function refuseCrossSite({ headers }: HttpRequest): HttpAnswer | undefined {
+  const type = (headers["content-type"] ?? "").split(";")[0]!.trim().toLowerCase();
+  if (type !== "application/json")
+    return refusal(415, "media_type_unsupported", "The body is JSON, with Content-Type application/json.");
+  const site = headers["sec-fetch-site"];
+  const crossSite = refusal(403, "cross_site", "Another site may not send this.");
+  if (site !== undefined && site !== "same-origin" && site !== "none") return crossSite;
+  if (headers.origin === undefined) return undefined;
+  const origin = URL.canParse(headers.origin) ? new URL(headers.origin) : undefined;
+  return origin !== undefined &&
+    /^https?:$/.test(origin.protocol) &&
+    origin.host === hostOf(headers.host, origin.protocol)
+    ? undefined
+    : crossSite;
+}
+
+/** Without the port that goes without saying. */
+const hostOf = (host: string | undefined, protocol: string): string | undefined =>
+  host !== undefined && URL.canParse(`${protocol}//${host}`) ? new URL(`${protocol}//${host}`).host : undefined;
+
+function unauthorized(): HttpAnswer {
   const refused = refusal(401, "unauthorized", "A monitoring token is needed.");
   return {
     ...refused,
-    headers: { ...refused.headers, "www-authenticate": 'Bearer, Basic realm="Stint", charset="UTF-8"' },
+    headers: { ...refused.headers, "www-authenticate": 'Basic realm="Stint", charset="UTF-8", Bearer' },
   };
 }
 

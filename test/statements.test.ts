@@ -49,6 +49,7 @@ const fire = {
   priority: 50,
 };
 const health = randomUUID();
+const retry = { action: "retry", filter: {}, dryRun: false, who: "ada", what: {}, audit: null, after: null, batch: 10 };
 
 /** In this order each of them finds what it looks for. Task 1 is claimed, 2 cancelled, 4 dropped. */
 const story: [name: string, values: Given][] = [
@@ -74,6 +75,15 @@ const story: [name: string, values: Given][] = [
   ["check_database", { id: randomUUID() }],
   ["leave_health_row", { id: health }],
   ["take_health_row", { id: health }],
+  ["read_stats", { most: 10 }],
+  ["read_recurring_stats", {}],
+  ["read_metrics", { most: 10, bound: 10 }],
+  ["fold_counters", { batch: 10 }],
+  ["list_tasks", { filter: "{}", cursor: null, limit: 10 }],
+  ["show_task", { id: "1", payload: true }],
+  ["act_on_tasks", { request: JSON.stringify(retry) }],
+  ["act_on_identifier", { action: "pause", identifier: "greet", who: "ada" }],
+  ["read_audit", { before: null, limit: 10 }],
   ["read_transaction_id", {}],
   ["read_transaction_status", { id: "3" }],
 ];

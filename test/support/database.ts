@@ -71,6 +71,6 @@ export async function openDatabase(adapter: AdapterName, { migrated = true } = {
 /** Empties every table, so that each test starts alone. */
 export async function reset(db: TestDatabase): Promise<void> {
   await db.sql(
-    "TRUNCATE task, failed_task, task_run, slot, heartbeat, release, release_task, recurring_task, paused_identifier, serial_gap, enqueue_request, health_check RESTART IDENTITY CASCADE",
+    "TRUNCATE task, failed_task, task_run, slot, heartbeat, release, release_task, recurring_task, paused_identifier, serial_gap, enqueue_request, health_check, audit, run_counter RESTART IDENTITY CASCADE",
   );
 }
