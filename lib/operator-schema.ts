@@ -1,15 +1,18 @@
 /** What is said under /processor besides stats: tasks, schedules, the audit log, actions. infra/operator-api.md tells it in prose. */
 import * as z from "zod/mini";
+import { isStorable } from "./task.ts";
 
 export const TASK_STATES = ["waiting", "scheduled", "retrying", "running", "failed", "cancelled", "succeeded"] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
-const wholeId = z.string().check(z.regex(/^[1-9]\d{0,18}$/, "a whole number as text"));
+const wholeId = z.string().check(z.regex(/^[1-9]\d{0,17}$/, "a whole number as text"));
 const moment = z.string().check(
   z.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)$/, "an ISO 8601 time with a zone"),
   z.refine((text) => Number.isFinite(Date.parse(text)), "an ISO 8601 time with a zone"),
 );
-const identifier = z.string().check(z.minLength(1), z.maxLength(200));
+const storable = (mostBytes: number) =>
+  z.string().check(z.refine((text) => isStorable(text, mostBytes), `1 to ${mostBytes} bytes of UTF-8 without NUL`));
+const identifier = storable(200);
 const wholeText = (most: number) =>
   z.pipe(
     z.string().check(z.regex(/^\d{1,9}$/, `a whole number up to ${most}`)),
@@ -21,7 +24,7 @@ export const taskFilterSchema = z.strictObject({
   /** Default: every unfinished one. */
   state: z.optional(z.enum(TASK_STATES)),
   identifier: z.optional(identifier),
-  key: z.optional(z.string().check(z.minLength(1), z.maxLength(500))),
+  key: z.optional(storable(500)),
   from: z.optional(moment),
   to: z.optional(moment),
 });

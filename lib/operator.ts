@@ -26,7 +26,7 @@ export async function listTasks(
   filter: TaskFilter,
   { cursor, limit = 50 }: { cursor?: string | undefined; limit?: number } = {},
 ): Promise<Tasks> {
-  const wanted = filter.state === "succeeded" ? /^\d{1,18}\.\d{1,19}$/ : /^\d{1,19}$/;
+  const wanted = filter.state === "succeeded" ? /^\d{1,17}\.\d{1,18}$/ : /^\d{1,18}$/;
   if (cursor !== undefined && !wanted.test(cursor))
     throw new StintError("option_invalid", "cursor is what next said, with the same filter.");
   const rows = await database.query(listTaskRows, { filter: JSON.stringify(filter), cursor: cursor ?? null, limit });

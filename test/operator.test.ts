@@ -1,7 +1,7 @@
 /** What an operator lists and does, over both adapters; each action against a worker at the same moment. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Action, taskDetailSchema, tasksSchema } from "../lib/operator-schema.ts";
 import { listTasks, performAction, readAudit, showTask } from "../lib/operator.ts";
+import { type Action, taskDetailSchema, tasksSchema } from "../lib/operator-schema.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
 
@@ -22,7 +22,12 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
       ).map(({ state, n }) => [state, n]),
     );
   const counted = async (result: string) =>
-    (await db.sql<{ n: number }>("SELECT CAST(coalesce(sum(runs), 0) AS int) AS n FROM run_counter WHERE result = $1", [result]))[0]!.n;
+    (
+      await db.sql<{ n: number }>(
+        "SELECT CAST(coalesce(sum(runs), 0) AS int) AS n FROM run_counter WHERE result = $1",
+        [result],
+      )
+    )[0]!.n;
   const ids = async (filter: object) => (await listTasks(db.database, filter)).tasks.map(({ id }) => id);
 
   beforeEach(async () => {
@@ -72,29 +77,34 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     expect((await listTasks(db.database, { state: "failed" })).tasks[0]).toMatchObject({ error: "Error: no" });
   });
 
-  test.each([{}, { state: "failed" }, { state: "succeeded" }, { state: "succeeded", identifier: "greet" }])(
-    "pages of %o, by keyset, show each task once, whatever comes in between",
-    async (filter) => {
-      await enqueueRaw(db, "greet", 7);
-      const speaker = new Speaker(db);
-      if ("state" in filter) {
-        const { tasks } = await speaker.say();
-        // All in one exchange, of one moment.
-        await speaker.say({ want: 0, results: tasks.map((task) => (filter.state === "failed" ? failure(task) : success(task))) });
-      }
-      const seen: string[] = [];
-      let cursor: string | undefined;
-      for (let pages = 0; pages < 9; pages++) {
-        const page = await listTasks(db.database, filter as never, { limit: 3, cursor });
-        seen.push(...page.tasks.map(({ id }) => id));
-        await enqueueRaw(db, "greet");
-        if (page.next === null) break;
-        cursor = page.next;
-      }
-      expect([...seen].sort()).toEqual(["1", "2", "3", "4", "5", "6", "7"]);
-      expect(new Set(seen).size).toBe(7);
-    },
-  );
+  test.each([
+    {},
+    { state: "failed" },
+    { state: "succeeded" },
+    { state: "succeeded", identifier: "greet" },
+  ])("pages of %o, by keyset, show each task once, whatever comes in between", async (filter) => {
+    await enqueueRaw(db, "greet", 7);
+    const speaker = new Speaker(db);
+    if ("state" in filter) {
+      const { tasks } = await speaker.say();
+      // All in one exchange, of one moment.
+      await speaker.say({
+        want: 0,
+        results: tasks.map((task) => (filter.state === "failed" ? failure(task) : success(task))),
+      });
+    }
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    for (let pages = 0; pages < 9; pages++) {
+      const page = await listTasks(db.database, filter as never, { limit: 3, cursor });
+      seen.push(...page.tasks.map(({ id }) => id));
+      await enqueueRaw(db, "greet");
+      if (page.next === null) break;
+      cursor = page.next;
+    }
+    expect([...seen].sort()).toEqual(["1", "2", "3", "4", "5", "6", "7"]);
+    expect(new Set(seen).size).toBe(7);
+  });
 
   test("shows one task with its runs; the payload only when asked for", async () => {
     await oneOfEach();
@@ -102,18 +112,28 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     expect(taskDetailSchema.parse(failed)).toEqual(failed);
     expect(failed).toMatchObject({
       task: { state: "failed", attempt: 1 },
-      runs: [{ attempt: 1, result: "FAILURE", outcome: "FAILED", error: "Error: no", durationMs: expect.closeTo(1, 1) }],
+      runs: [
+        { attempt: 1, result: "FAILURE", outcome: "FAILED", error: "Error: no", durationMs: expect.closeTo(1, 1) },
+      ],
     });
     expect(failed).not.toHaveProperty("payload");
     expect(await showTask(db.database, "1", { payload: true })).toMatchObject({ payload: { n: 0 } });
-    expect(await showTask(db.database, "3")).toMatchObject({ task: { state: "running", holder: expect.any(String) }, runs: [] });
+    expect(await showTask(db.database, "3")).toMatchObject({
+      task: { state: "running", holder: expect.any(String) },
+      runs: [],
+    });
     expect(await showTask(db.database, "999")).toBeNull();
   });
 
   test("retries failed and cancelled tasks, with all their attempts", async () => {
     await oneOfEach();
     expect(await act({ action: "retry", filter: {}, dryRun: true })).toMatchObject({ count: 1 });
-    expect(await act({ action: "retry", ids: ["1", "7", "3", "4", "2"] })).toEqual({ action: "retry", dryRun: false, count: 2, done: true });
+    expect(await act({ action: "retry", ids: ["1", "7", "3", "4", "2"] })).toEqual({
+      action: "retry",
+      dryRun: false,
+      count: 2,
+      done: true,
+    });
     expect(await showTask(db.database, "1")).toMatchObject({ task: { state: "waiting", attempt: 1, attemptsUsed: 0 } });
     expect(await act({ action: "retry", ids: ["1"] })).toMatchObject({ count: 0 });
   });
@@ -151,7 +171,9 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     expect(await held()).toEqual(before);
     expect(await act({ action: "cancel", ids: ["3"] })).toMatchObject({ count: 1 });
     expect(await speaker.say({ want: 0 })).toMatchObject({ cancelling: ["3"] });
-    expect(await speaker.say({ want: 0, results: [{ ...failure(three), outcome: "CANCELLED" }] })).toMatchObject({ failed: 2 });
+    expect(await speaker.say({ want: 0, results: [{ ...failure(three), outcome: "CANCELLED" }] })).toMatchObject({
+      failed: 2,
+    });
   });
 
   test("what a worker has locked is passed over, not waited for", async () => {
@@ -175,11 +197,21 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
 
   test("all that match, in batches that each commit, leave one row in the audit log", async () => {
     await enqueueRaw(db, "greet", 25);
-    expect(await act({ action: "delete", filter: { identifier: "greet" } }, { batch: 4 })).toMatchObject({ count: 25, done: true });
+    expect(await act({ action: "delete", filter: { identifier: "greet" } }, { batch: 4 })).toMatchObject({
+      count: 25,
+      done: true,
+    });
     const { entries, next } = await readAudit(db.database);
     expect(next).toBeNull();
     expect(entries).toEqual([
-      { id: "1", at: expect.any(String), who: "ada", action: "delete", what: { filter: { identifier: "greet" } }, count: 25 },
+      {
+        id: "1",
+        at: expect.any(String),
+        who: "ada",
+        action: "delete",
+        what: { filter: { identifier: "greet" } },
+        count: 25,
+      },
     ]);
   });
 
@@ -191,7 +223,9 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
   });
 
   test("pauses and resumes, runs, enables and disables schedules; each leaves a row", async () => {
-    await db.sql("INSERT INTO recurring_task (identifier, schedule, next_at) VALUES ('beat', 'every 1h', now() + interval '1 hour')");
+    await db.sql(
+      "INSERT INTO recurring_task (identifier, schedule, next_at) VALUES ('beat', 'every 1h', now() + interval '1 hour')",
+    );
     const did = async (action: string, identifier: string) => (await act({ action, identifier })).count;
     expect(await did("pause", "greet")).toBe(1);
     expect(await did("pause", "greet")).toBe(0);
@@ -222,13 +256,24 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
       const speaker = new Speaker(db, { slot });
       let results: object[] = [];
       for (let round = 0; round < 25; round++)
-        results = (await speaker.say({ results, want: 5 })).tasks.map((task, n) => (n % 2 ? success(task) : failure(task)));
+        results = (await speaker.say({ results, want: 5 })).tasks.map((task, n) =>
+          n % 2 ? success(task) : failure(task),
+        );
       await speaker.say({ results, want: 0, ending: true });
     };
     const meddle = async () => {
       const answers = [];
       for (const action of ["delete", "cancel", "retry", "set_priority", "delete", "retry", "cancel"])
-        answers.push(await act({ action, priority: 0, filter: { to: "2999-01-01T00:00:00Z", ...(action === "retry" && { state: "failed" }) } }, { batch: 20 }));
+        answers.push(
+          await act(
+            {
+              action,
+              priority: 0,
+              filter: { to: "2999-01-01T00:00:00Z", ...(action === "retry" && { state: "failed" }) },
+            },
+            { batch: 20 },
+          ),
+        );
       return answers;
     };
     await Promise.all([work(0), work(1), meddle()]);
