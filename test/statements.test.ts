@@ -60,6 +60,7 @@ const story: [name: string, values: Given][] = [
   ["read_unfinished", { identifier: "greet" }],
   ["exchange", { request: JSON.stringify(exchange) }],
   ["read_slots", {}],
+  ["arrange_wake", { release: "r1", graceMs: 20_000, mostMs: 900_000, beginning: true }],
   ["read_backlog", { residents: 1, graceMs: 20_000 }],
   ["pause", { identifier: "greet" }],
   ["resume", { identifier: "greet" }],

@@ -38,7 +38,9 @@ export function connectPg(options: PgOptions): Database {
       application_name: "stint",
     });
     // An idle connection that breaks is replaced at the next statement; without a listener it would end the process.
-    made.on("error", () => {});
+    made.on("error", ignore);
+    // For its whole life: between being lent and being used, in one packet, nobody else listens.
+    made.on("connect", (client) => client.on("error", ignore));
     return made;
   };
   const connected = (): Promise<pg.Pool> => {
@@ -65,18 +67,11 @@ export function connectPg(options: PgOptions): Database {
 
   async function borrow(): Promise<pg.PoolClient> {
     try {
-      const client = await (await connected()).connect();
-      client.on("error", ignore);
-      return client;
+      return await (await connected()).connect();
     } catch (cause) {
       throw failureOfPg(cause);
     }
   }
-
-  const giveBack = (client: pg.PoolClient, broken: boolean): void => {
-    client.removeListener("error", ignore);
-    client.release(broken);
-  };
 
   async function query<P extends Parameters, Row>(
     statement: Statement<P, Row>,
@@ -104,7 +99,7 @@ export function connectPg(options: PgOptions): Database {
       throw failure;
     } finally {
       clearTimeout(timer);
-      giveBack(client, broken);
+      client.release(broken);
     }
   }
 
@@ -126,7 +121,7 @@ export function connectPg(options: PgOptions): Database {
       );
       throw cause instanceof StintError ? cause : failureOfPg(cause);
     } finally {
-      giveBack(client, broken);
+      client.release(broken);
     }
   }
 
