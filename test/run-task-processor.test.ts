@@ -128,7 +128,7 @@ test("a thread that a cloud tick displaces takes another seat", async () => {
   await enqueueNaps(1, 10);
   await until("it works there", async () => (await count("task")) === 0, processor);
   expect((await stop(processor)).code).toBe(0);
-  expect(processor.output()).toContain("left=superseded");
+  expect(processor.output()).toContain('"left":"superseded"');
 });
 
 test("only so many threads are resident as asked; the others look and leave", async () => {
@@ -165,7 +165,7 @@ test("of two databases, one that was away is drained again when it is back; the 
   );
   await db.sql(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS false`);
   await db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", [name]);
-  await until("it has noticed", () => processor.output().includes("database=task_processor"), processor);
+  await until("it has noticed", () => processor.output().includes('"database":"task_processor"'), processor);
   await enqueueNaps(5, 10);
   await until("the one that is there is drained", async () => (await count("task")) === 0, processor);
   await db.sql(`ALTER DATABASE "${name}" ALLOW_CONNECTIONS true`);

@@ -3,9 +3,9 @@ import { resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Command, Option } from "commander";
 import { StintError } from "../../lib/errors.ts";
+import { createLog } from "../../lib/log.ts";
 import { connectAll } from "../../lib/runtime.ts";
 import type { TaskHandler } from "../../lib/task.ts";
-import { readableLog } from "../readable-log.ts";
 import { runTaskProcessor } from "../run-task-processor.ts";
 import { configOf, wholeNumber } from "./environment.ts";
 import { stopSignal } from "./stop-signal.ts";
@@ -64,7 +64,7 @@ async function run(flags: RunFlags): Promise<void> {
   const handlers = await loadHandlers(flags.tasks);
   // One for whoever keeps the seats, one for the recurring tasks and the canary.
   const databases = await connectAll(config, { maxConnections: config.numThreads + 2 });
-  const log = readableLog();
+  const log = createLog();
   const stop = new AbortController();
   const overdue = stopped.then((signal) => {
     log.info(`${signal}: finishing what runs; again to leave at once`);
