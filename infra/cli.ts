@@ -10,6 +10,8 @@ import { monitoringCommand } from "./commands/monitoring.ts";
 import { recurringCommand } from "./commands/recurring.ts";
 import { rolesCommand } from "./commands/roles.ts";
 import { runCommand } from "./commands/run-task-processor.ts";
+import { pauseCommand, slotsCommand, statsCommand, topCommand } from "./commands/stats.ts";
+import { tasksCommand } from "./commands/tasks.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -47,6 +49,12 @@ for (const command of [
   enqueueCommand(),
   monitoringCommand(),
   recurringCommand(),
+  tasksCommand(),
+  slotsCommand(),
+  statsCommand(),
+  topCommand(),
+  pauseCommand("pause"),
+  pauseCommand("resume"),
 ]) {
   program.addCommand(inherit(command));
 }

@@ -1,7 +1,10 @@
 import { Command } from "commander";
 import type { Database } from "../../lib/database/port.ts";
 import { createOperator, type Operator } from "../../lib/operate.ts";
+import { performAction } from "../../lib/operator.ts";
+import { type Action, actionSchema } from "../../lib/operator-schema.ts";
 import { CommandError, configOf, withDatabases } from "./environment.ts";
+import { checked } from "./tasks.ts";
 
 type Recurring = Operator["recurring"];
 
@@ -38,7 +41,9 @@ export function recurringCommand(): Command {
       .description(description)
       .argument("<identifier>")
       .action(async (identifier: string) => {
-        if (!(await withRecurring((recurring) => recurring[name](identifier)))) {
+        const action: Action = checked(actionSchema, { action: `recurring_${name}`, identifier });
+        const { count } = await withDatabases(configOf(), (databases) => performAction(databases, action, "cli"));
+        if (count === 0) {
           throw new CommandError(
             "recurring_not_found",
             `${identifier}: there is no such schedule${name === "run" ? ", or it is disabled" : ""}.`,
