@@ -2,7 +2,7 @@
 import * as z from "zod/mini";
 import type { CleanUpConfig } from "./config.ts";
 import type { Database } from "./database/port.ts";
-import { foldEnded } from "./metrics.ts";
+import { foldEnded } from "./fold-counters.ts";
 import { defineRecurringTask, type RecurringHandler } from "./recurring.ts";
 import { cleanUpBatch } from "./sql/operate.ts";
 

@@ -2,12 +2,11 @@
 import { Registry } from "prom-client";
 import { BUCKET_BOUNDS_MS } from "./counters.ts";
 import type { Database } from "./database/port.ts";
-import { foldCounters, readMetricsRows } from "./sql/metrics.ts";
+import { readMetricsRows } from "./sql/metrics.ts";
 import { countsOf, MOST_IDENTIFIERS, type RawCounts, type StatsSettings, slotState } from "./stats.ts";
 
 /** Unfinished tasks of an identifier are counted so far: the enqueued counter may lag behind a longer backlog, and catches up as it drains. */
 const COUNT_BOUND = 5000;
-const FOLD_BATCH = 200;
 
 type Row =
   | readonly ["run", string, readonly [string, string, number, number, readonly number[]]]
@@ -130,14 +129,4 @@ function addGauges(
       value: Math.max(...all.map((counts) => (counts.oldestWaitingMs ?? 0) / 1000)),
     })),
   );
-}
-
-/** Adds what ended invocations have counted to the lasting counters. Stops with the signal. How many invocations. */
-export async function foldEnded(database: Database, signal: AbortSignal): Promise<number> {
-  for (let total = 0; ; ) {
-    signal.throwIfAborted();
-    const [row] = await database.query(foldCounters, { batch: FOLD_BATCH });
-    total += row!.folded;
-    if (row!.folded < FOLD_BATCH) return total;
-  }
 }
