@@ -76,7 +76,8 @@ function unauthorized(): HttpAnswer {
   const refused = refusal(401, "unauthorized", "A monitoring token is needed.");
   return {
     ...refused,
-    headers: { ...refused.headers, "www-authenticate": 'Basic realm="Stint", charset="UTF-8", Bearer' },
+    // Basic alone: Chromium takes a line of two challenges for none, and would never ask.
+    headers: { ...refused.headers, "www-authenticate": 'Basic realm="Stint", charset="UTF-8"' },
   };
 }
 
