@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
 import { cleanUp } from "../lib/clean-up.ts";
 import { readConfig } from "../lib/config.ts";
@@ -60,6 +61,17 @@ describe.each(ADAPTERS)("metrics over %s", async (adapter) => {
     expect(value(metrics, 'task_processor_slots{database="0",slot="0",state="working"}')).toBe(1);
     expect(metrics).toMatch(/# TYPE task_processor_task_duration_seconds histogram/);
     expect(metrics).toMatch(/# TYPE task_processor_enqueued_tasks_total counter/);
+  });
+
+  test("Grafana's dashboard asks for metrics that there are, by labels that they have", async () => {
+    await enqueueRaw(db, "greet", 3);
+    await work(0, false);
+    const metrics = await text();
+    const asked = [...readFileSync("infra/grafana/stint.json", "utf8").matchAll(/task_processor_\w+/g)].map(
+      ([name]) => name,
+    );
+    expect(asked.length).toBeGreaterThan(10);
+    for (const name of new Set(asked)) expect(metrics, name).toMatch(new RegExp(`^${name}\\{`, "m"));
   });
 
   test("an identifier cannot break out of its label", async () => {

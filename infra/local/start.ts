@@ -1,4 +1,5 @@
 /** `npm start`: the whole of Stint on this machine until Ctrl-C. */
+import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectDatabase } from "../../lib/database/connect.ts";
@@ -23,11 +24,18 @@ async function run(): Promise<number> {
   say("Starting Postgres, the Data API stand-in, functions and schedules ...");
   const stack = await startStack({ dataDir: dataFolder(root), dataApiPort: dataApiPort() });
   const lambdaPort = await freePort();
+  // For this run only; one's own may be given.
+  const adminToken = randomBytes(18).toString("base64url");
+  const adminTokens = process.env.MONITORING_ADMIN_TOKEN || `local:${adminToken}`;
   const logFile = `${stack.postgres.dataDir}/functions.log`;
   const offline = startOffline({
     root,
     logFile,
-    environment: { ...stack.environment, STINT_LAMBDA_PORT: String(lambdaPort) },
+    environment: {
+      ...stack.environment,
+      STINT_LAMBDA_PORT: String(lambdaPort),
+      MONITORING_ADMIN_TOKEN: adminTokens,
+    },
   });
   const database = await connectDatabase({ kind: "data-api", ...LOCAL }, { endpoint: stack.dataApi.endpoint });
   let producer: Producer | undefined;
@@ -35,7 +43,7 @@ async function run(): Promise<number> {
     const started = await Promise.race([offline.ready.then(() => "ready"), stopped]);
     if (started !== "ready") return 0;
     producer = await startProducer(database, producerLog());
-    say(welcome(port, stack, logFile));
+    say(welcome(port, stack, logFile, process.env.MONITORING_ADMIN_TOKEN ? undefined : adminToken));
     // Schedules fire at the full minute: this stands in for the first one.
     tick(lambdaPort, { slot: 0, resident: process.env.TASK_PROCESSOR_RESIDENT_SLOTS !== "0" }).catch(() => {});
     const ended = await Promise.race([stopped, offline.exited, reportForEver(port, producer)]);
@@ -59,10 +67,13 @@ async function stop(
   }
 }
 
-function welcome(port: number, { postgres, dataApi }: Stack, logFile: string): string {
+/** With the token of this run; undefined where one's own is set, which is not for a screen. */
+function welcome(port: number, { postgres, dataApi }: Stack, logFile: string, adminToken: string | undefined): string {
   const url = `http://127.0.0.1:${port}`;
+  const link = adminToken === undefined ? url : `http://admin:${adminToken}@127.0.0.1:${port}`;
   return `
 Stint is running. Ctrl-C stops all of it.
+  dashboard       ${link}/processor
   tasks waiting   ${url}/processor/monitoring
   health          ${url}/health
   Data API        ${dataApi.endpoint}
