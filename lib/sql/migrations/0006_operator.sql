@@ -220,11 +220,11 @@ END
 $estimate$;
 
 -- statement
--- Runs between two moments. Exact up to p_budget; beyond it from windows spread evenly, wide enough for about as many.
-CREATE FUNCTION summarize_runs_v1(p_identifier text, p_from timestamptz, p_to timestamptz, p_windows integer, p_budget integer) RETURNS json
+-- Runs between two moments, of which p_expected are expected (null, asks the planner). Exact up to p_budget; beyond it from windows spread evenly, wide enough for about as many.
+CREATE FUNCTION summarize_runs_v1(p_identifier text, p_from timestamptz, p_to timestamptz, p_windows integer, p_budget integer, p_expected float8) RETURNS json
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
-SET plan_cache_mode = force_custom_plan
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
@@ -235,28 +235,28 @@ DECLARE
   v_step interval = (p_to - p_from) / p_windows;
 BEGIN
   IF p_identifier IS NULL THEN
-    SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS numeric[]) AS p INTO v_seen FROM (
+    SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS float8[]) AS p INTO v_seen FROM (
       SELECT result FROM task_run WHERE finished_at >= p_from AND finished_at < p_to ORDER BY finished_at LIMIT p_budget + 1) AS r;
   ELSE
     SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded,
-      percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY extract(epoch FROM r.finished_at - r.started_at) * 1000) AS p INTO v_seen FROM (
-      SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY finished_at LIMIT p_budget + 1) AS r;
+      percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen FROM (
+      SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY identifier, finished_at LIMIT p_budget + 1) AS r;
   END IF;
   IF v_seen.runs > p_budget THEN
-    v_part = least(0.5, p_budget / greatest(1, expected_rows('task_run WHERE finished_at >= ' || quote_literal(p_from) || ' AND finished_at < ' || quote_literal(p_to)
-      || CASE WHEN p_identifier IS NULL THEN '' ELSE ' AND identifier = ' || quote_literal(p_identifier) END)));
+    v_part = least(0.5, p_budget / greatest(1, coalesce(p_expected, expected_rows('task_run WHERE finished_at >= ' || quote_literal(p_from) || ' AND finished_at < ' || quote_literal(p_to)
+      || CASE WHEN p_identifier IS NULL THEN '' ELSE ' AND identifier = ' || quote_literal(p_identifier) END))));
     IF p_identifier IS NULL THEN
-      SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS numeric[]) AS p INTO v_seen
+      SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS float8[]) AS p INTO v_seen
       FROM generate_series(0, p_windows - 1) AS n CROSS JOIN LATERAL (
         SELECT result FROM task_run WHERE finished_at >= p_from + n * v_step AND finished_at < p_from + (n + v_part) * v_step
         ORDER BY finished_at LIMIT 1 + 4 * p_budget / p_windows) AS r;
     ELSE
       SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded,
-        percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY extract(epoch FROM r.finished_at - r.started_at) * 1000) AS p INTO v_seen
+        percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen
       FROM generate_series(0, p_windows - 1) AS n CROSS JOIN LATERAL (
         SELECT started_at, finished_at, result FROM task_run
         WHERE identifier = p_identifier AND finished_at >= p_from + n * v_step AND finished_at < p_from + (n + v_part) * v_step
-        ORDER BY finished_at LIMIT 1 + 4 * p_budget / p_windows) AS r;
+        ORDER BY identifier, finished_at LIMIT 1 + 4 * p_budget / p_windows) AS r;
     END IF;
   END IF;
   RETURN json_build_object('succeeded', round(v_seen.succeeded / v_part), 'failed', round((v_seen.runs - v_seen.succeeded) / v_part),
@@ -276,20 +276,24 @@ DECLARE
   v_now timestamptz = clock_timestamp();
   v_one record;
   v_count integer;
+  v_names text[];
+  v_known boolean[];
+  v_minute float8;
 BEGIN
   RETURN NEXT json_build_array('at', v_now);
-  SELECT count(*) INTO v_count FROM identifiers_v1(v_now, p_most + 1);
+  SELECT count(*), array_agg(i.identifier ORDER BY i.identifier), array_agg(i.known ORDER BY i.identifier) INTO v_count, v_names, v_known FROM identifiers_v1(v_now, p_most + 1) AS i;
   RETURN NEXT json_build_array('truncated', v_count > p_most);
   v_count = greatest(1, least(v_count, p_most));
-  FOR v_one IN SELECT * FROM identifiers_v1(v_now, p_most) LOOP
+  FOR v_one IN SELECT u.identifier, u.known FROM unnest(v_names, v_known) WITH ORDINALITY AS u(identifier, known, place) WHERE u.place <= p_most LOOP
     RETURN NEXT json_build_array('identifier', json_build_object('identifier', v_one.identifier, 'known', v_one.known,
       'paused', EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (v_one.identifier, '*')),
       'counts', estimate_tasks_v1(v_one.identifier, v_now, count_tasks_v1(v_one.identifier, v_now, greatest(50, 10000 / v_count))),
-      'hour', summarize_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, greatest(2, least(12, 120 / v_count)), greatest(20, 4000 / v_count)),
-      'day', summarize_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, greatest(2, least(24, 240 / v_count)), greatest(20, 4000 / v_count))));
+      'hour', summarize_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, greatest(2, least(12, 120 / v_count)), greatest(20, 4000 / v_count), NULL),
+      'day', summarize_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, greatest(2, least(24, 240 / v_count)), greatest(20, 4000 / v_count), NULL)));
   END LOOP;
+  v_minute = expected_rows('task_run WHERE finished_at >= ' || quote_literal(v_now - interval '1 hour')) / 60;
   FOR v_one IN SELECT m.minute FROM generate_series(date_trunc('minute', v_now) - interval '59 minutes', v_now, interval '1 minute') AS m(minute) LOOP
-    RETURN NEXT json_build_array('minute', v_one.minute, summarize_runs_v1(NULL, v_one.minute, v_one.minute + interval '1 minute', 6, 100));
+    RETURN NEXT json_build_array('minute', v_one.minute, summarize_runs_v1(NULL, v_one.minute, v_one.minute + interval '1 minute', 6, 100, v_minute));
   END LOOP;
   RETURN QUERY SELECT CAST(json_build_array('slot', json_build_object('slot', s.number, 'epoch', s.epoch, 'holder', h.invocation_id, 'release', h.release_id,
       'startedAt', h.started_at, 'lastSeenAt', h.last_seen_at, 'seenAgoMs', greatest(0, extract(epoch FROM v_now - h.last_seen_at) * 1000),
@@ -443,13 +447,18 @@ AS $list$
 DECLARE
   v_ids bigint[];
   v_next bigint;
+  v_walk integer;
 BEGIN
   IF p_filter->>'state' = 'succeeded' THEN
     RETURN QUERY SELECT list_succeeded_v1(p_filter, p_cursor, p_limit);
     RETURN;
   END IF;
-  SELECT array_agg(m.id) FILTER (WHERE m.id IS NOT NULL), max(m.at) FILTER (WHERE m.id IS NULL) INTO v_ids, v_next
-  FROM match_tasks_v1(p_filter, coalesce(CAST(p_cursor AS bigint), 9223372036854775807), p_limit, 50000) AS m;
+  -- Most pages are full after a short walk.
+  FOREACH v_walk IN ARRAY CAST('{1000,50000}' AS integer[]) LOOP
+    SELECT array_agg(m.id) FILTER (WHERE m.id IS NOT NULL), max(m.at) FILTER (WHERE m.id IS NULL) INTO v_ids, v_next
+    FROM match_tasks_v1(p_filter, coalesce(CAST(p_cursor AS bigint), 9223372036854775807), p_limit, v_walk) AS m;
+    EXIT WHEN v_next IS NULL OR cardinality(v_ids) >= p_limit;
+  END LOOP;
   RETURN QUERY SELECT describe_tasks_v1(v_ids);
   IF v_next IS NOT NULL THEN
     RETURN NEXT CAST(v_next AS text);
@@ -610,7 +619,7 @@ BEGIN
     SELECT array_agg(DISTINCT CAST(i.id AS bigint)) INTO v_ids FROM jsonb_array_elements_text(p_request->'ids') AS i(id);
   ELSE
     IF v_action = 'retry' AND v_filter->>'state' IS NULL THEN
-      v_filter = v_filter || '{"state": "failed"}';
+      v_filter = v_filter || jsonb_build_object('state', 'failed');
     END IF;
     SELECT array_agg(m.id) FILTER (WHERE m.id IS NOT NULL), max(m.at) FILTER (WHERE m.id IS NULL) INTO v_ids, v_next
     FROM match_tasks_v1(v_filter, coalesce(CAST(p_request->>'after' AS bigint), 9223372036854775807), CAST(p_request->>'batch' AS integer), 50000) AS m;

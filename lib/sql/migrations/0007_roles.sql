@@ -44,8 +44,7 @@ AS $secure$
 DECLARE
   v_schema text = current_schema();
   v_producer text[] = '{enqueue_task,enqueue_v1,check_database_v1,take_health_row_v1,drop_canary_v1}';
-  v_worker text[] = '{exchange_v1,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,arrange_wake_v1,leave_health_row_v1}';
-  v_watcher text[] = '{fold_counters_v1}';
+  v_worker text[] = '{exchange_v1,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
   v_owner text[] = '{secure_v1,make_role_v1}';
   v_one record;
   v_role record;
@@ -53,7 +52,7 @@ DECLARE
 BEGIN
   FOR v_one IN SELECT p.proname AS name, CAST(CAST(p.oid AS regprocedure) AS text) AS signature FROM pg_proc p WHERE p.pronamespace = CAST(quote_ident(v_schema) AS regnamespace) LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_one.signature);
-    IF v_one.name = ANY (v_producer || v_worker || v_watcher) THEN
+    IF v_one.name = ANY (v_producer || v_worker) THEN
       EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', v_one.signature);
     END IF;
     FOR v_role IN SELECT d.kind, d.name FROM database_role d JOIN pg_roles r ON r.rolname = d.name LOOP

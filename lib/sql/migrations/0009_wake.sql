@@ -11,7 +11,7 @@ CREATE TABLE arranged_wake (
 -- When somebody must look next: at the next due task or occurrence that p_release knows, and when an invocation that lives now would
 -- count as silent. Milliseconds from now for the caller to arrange, at most p_most_ms; null when an earlier call is under way or none is needed.
 CREATE FUNCTION arrange_wake_v1(p_release text, p_grace_ms float8, p_most_ms float8, p_beginning boolean) RETURNS float8
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path FROM CURRENT
 SET enable_seqscan = off
 AS $arrange$
