@@ -1,4 +1,5 @@
-/** Invoked at deploy time, before the new processor takes over. */
-import { createMigrateHandler } from "../lib/processor.ts";
+/** Called by CloudFormation at each deployment, before the new code serves; by hand with {}. */
+import { env } from "node:process";
+import { createDeploymentHandler } from "../lib/deployment.ts";
 
-export const handler = createMigrateHandler();
+export const handler = createDeploymentHandler({ roleSecrets: env.STINT_ROLE_SECRETS });

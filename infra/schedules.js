@@ -1,5 +1,6 @@
-/** One schedule a slot; the slots of the first ones are resident. Both counts are params in serverless.yml. */
+/** Stage local: one schedule a slot, fired by serverless-offline; the first ones are resident. Deployed stages: infra/resources/schedules.js. */
 export async function schedules({ resolveVariable }) {
+  if ((await resolveVariable("sls:stage")) !== "local") return [];
   const slots = whole("slots", await resolveVariable("param:slots"), 1);
   const residentSlots = whole("residentSlots", await resolveVariable("param:residentSlots"), 0);
   return Array.from({ length: slots }, (_, slot) => ({

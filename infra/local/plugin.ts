@@ -54,10 +54,6 @@ export default class StintPlugin {
       throw new this.#serverless.classes.Error(message, "STINT_DEPLOYMENT_REFUSED");
     };
     if (this.#local) refuse("Stage local lives on this machine only: deploy with --stage prod.");
-    const missing = ["DATABASE_RESOURCE_ARN", "DATABASE_SECRET_ARN", "MONITORING_TOKEN"].filter(
-      (name) => !process.env[name],
-    );
-    if (missing.length > 0) refuse(`Set ${missing.join(", ")} to deploy: the stack's parameters are read from them.`);
   }
 
   async #findDatabase(): Promise<void> {
