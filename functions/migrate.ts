@@ -1,5 +1,5 @@
 /** Called by CloudFormation at each deployment, before the new code serves; by hand with {}. */
-import { env } from "node:process";
+import { roleSecrets } from "../lib/config.ts";
 import { createDeploymentHandler } from "../lib/deployment.ts";
 
-export const handler = createDeploymentHandler({ roleSecrets: env.STINT_ROLE_SECRETS });
+export const handler = createDeploymentHandler({ roleSecrets: roleSecrets() });

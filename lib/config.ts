@@ -230,3 +230,6 @@ export const logStyle = (env: Environment = process.env): LogStyle => ({
   readable: env.NODE_ENV === "development" || process.stderr.isTTY === true,
   debug: env.LOG_LEVEL?.toUpperCase() === "DEBUG",
 });
+
+/** Of the migrate function: `producer=ARN,worker=ARN`, the secrets of the roles it makes. */
+export const roleSecrets = (env: Environment = process.env): string | undefined => env.STINT_ROLE_SECRETS;
