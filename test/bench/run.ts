@@ -1,20 +1,27 @@
-/** `npm run bench -- [--only NAME] [--json]`: every other module of this folder that exports `bench`. Figures, no judgement. */
+/** `npm run bench -- [--only NAME] [--quick] [--json]`: every other module of this folder that exports `bench`. Figures, no judgement. */
 import { globSync } from "node:fs";
 import { cpus } from "node:os";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
+export interface BenchOptions {
+  /** Small and once: a smoke test, whose figures mean nothing. */
+  readonly quick: boolean;
+}
+
 export type Figures = Readonly<Record<string, number | string>>;
 
-const { values } = parseArgs({ options: { only: { type: "string" }, json: { type: "boolean" } } });
+const { values } = parseArgs({
+  options: { only: { type: "string" }, quick: { type: "boolean" }, json: { type: "boolean" } },
+});
 const found = globSync("*.ts", { cwd: import.meta.dirname }).sort();
 const results: Record<string, Figures> = {};
 for (const file of found) {
   const name = basename(file, ".ts");
   if (file === basename(import.meta.filename) || (values.only !== undefined && values.only !== name)) continue;
-  const { bench } = (await import(`./${file}`)) as { bench?: () => Promise<Figures> };
+  const { bench } = (await import(`./${file}`)) as { bench?: (options: BenchOptions) => Promise<Figures> };
   if (bench === undefined) continue;
-  results[name] = await bench();
+  results[name] = await bench({ quick: values.quick === true });
   if (!values.json) {
     process.stdout.write(`${name}\n`);
     for (const [what, figure] of Object.entries(results[name]))
