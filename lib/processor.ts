@@ -67,7 +67,12 @@ export const createHealthHandler = (options: { log?: Log } = {}) =>
 /** Everything under /processor. */
 export const createMonitoringHandler = (options: { log?: Log } = {}) =>
   httpHandler("/processor/monitoring", options.log, ({ config, databases }, log) => {
-    const routes = operatorRoutes({ databases, monitoring: config.monitoring, settings: config, pages: dashboardRoutes });
+    const routes = operatorRoutes({
+      databases,
+      monitoring: config.monitoring,
+      settings: config,
+      pages: dashboardRoutes,
+    });
     return (request) => answerOperator(routes, config.monitoring, request, log);
   });
 
