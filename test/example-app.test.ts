@@ -70,8 +70,8 @@ beforeEach(async () => {
 
 afterEach(() => outside.close());
 
-const environment = () => ({
-  DATABASE_URL: db.url,
+const environment = (url = db.url) => ({
+  DATABASE_URL: url,
   MAIL_URL: `${outside.url}/mail`,
   WEBHOOK_SIGNING_KEY: KEY,
   PORT: "0",
@@ -91,15 +91,17 @@ const subscribe = (...paths: string[]) =>
   db.sql("INSERT INTO public.subscriber SELECT unnest($1::text[])", [paths.map((path) => outside.url + path)]);
 const mails = () => outside.arrived.filter(({ path }) => path === "/mail");
 
-/** The tutorial's own command line, with the flags a test needs behind it. */
-function start(command: "api.ts" | "run-task-processor", ...more: string[]): Running {
-  const line = tutorial.split("\n").find((one) => /^(node|npx stint) /.test(one) && one.includes(command))!;
-  const words = line.split(" ");
-  return words[0] === "node"
-    ? startNode(words.slice(1), environment(), root)
-    : startStint([...words.slice(2), ...more], environment());
+/** The tutorial's own command line as it stands, with the flags a test needs behind it. */
+function start(command: string, { url = db.url, flags = [] as readonly string[] } = {}): Running {
+  const line = tutorial
+    .split("\n")
+    .find((one) => one.startsWith(`node ${command}`) || one.startsWith(`npx ${command}`));
+  const [runner, ...words] = line!.split(" ");
+  if (runner === "node") return startNode([...words, ...flags], environment(url), root);
+  return startStint([...words.slice(1), ...flags], environment(url));
 }
-const startProcessor = (...more: string[]) => start("run-task-processor", "--sleepintervalms", "100", ...more);
+const startProcessor = (flags: readonly string[] = [], url = db.url) =>
+  start("stint run-task-processor", { url, flags: ["--sleepintervalms", "100", ...flags] });
 
 describe("a sign-up and its e-mail", () => {
   test("committed: the e-mail is sent by exactly one run", async () => {
@@ -156,27 +158,32 @@ describe("a sign-up and its e-mail", () => {
   });
 });
 
-test("the tutorial's processes: one is killed with an e-mail in its hands, and another sends it under the same key", async () => {
-  const api = start("api.ts");
-  await until("the API listens", () => /http:\S+/.test(api.output()), api);
-  const [address] = /http:\S+/.exec(api.output())!;
+test("the tutorial's processes on a new database: one is killed with an e-mail in its hands, and another sends it under the same key", async () => {
+  const fresh = await openDatabase("pg", { migrated: false });
+  const left = async () => (await fresh.sql("SELECT FROM task")).length;
+  expect((await start("stint migrate", fresh).ended).code).toBe(0);
+  const apis = [start("test/examples/api.ts", fresh), start("test/examples/api.ts", fresh)];
+  await until("both listen", () => apis.every((api) => /http:\S+/.test(api.output())), ...apis);
+  const [first, second] = apis.map((api) => /http:\S+/.exec(api.output())![0]);
   outside.answer = () => {};
-  const doomed = startProcessor("--graceperiodms", "5000");
-  const answer = await fetch(`${address}/sign-ups`, body("ada@example.com"));
-  expect(answer.status).toBe(201);
-  expect((await fetch(`${address}/health`)).status).toBe(200);
-  await until("the provider has it", () => mails().length === 1, doomed, api);
+  const grace = ["--graceperiodms", "5000"];
+  const doomed = startProcessor(grace, fresh.url);
+  expect((await fetch(`${first}/sign-ups`, body("ada@example.com"))).status).toBe(201);
+  expect((await fetch(`${second}/sign-ups`, body("ada@example.com"))).status).toBe(409);
+  expect((await fetch(`${second}/health`)).status).toBe(200);
+  await until("the provider has it", () => mails().length === 1, doomed, ...apis);
   doomed.child.kill("SIGKILL");
   await doomed.ended;
+  expect((await start("stint monitoring", fresh).ended).code).toBe(0);
   outside.answer = accept;
-  const heir = startProcessor("--graceperiodms", "5000");
-  await until("it is sent", async () => (await count("task")) === 0, heir);
+  const heir = startProcessor(grace, fresh.url);
+  await until("it is sent", async () => (await left()) === 0, heir);
   expect(mails().map((mail) => JSON.parse(mail.body).to)).toEqual(["ada@example.com", "ada@example.com"]);
   expect(new Set(mails().map((mail) => mail.headers["idempotency-key"])).size).toBe(1);
-  expect(await count("task_run WHERE task_outcome = 'SUCCEEDED'")).toBe(1);
-  heir.child.kill("SIGTERM");
-  api.child.kill("SIGTERM");
-  expect([(await heir.ended).code, (await api.ended).code]).toEqual([0, 0]);
+  expect((await fresh.sql("SELECT FROM task_run WHERE task_outcome = 'SUCCEEDED'")).length).toBe(1);
+  const processes = [heir, ...apis];
+  for (const { child } of processes) child.kill("SIGTERM");
+  expect(await Promise.all(processes.map(async ({ ended }) => (await ended).code))).toEqual([0, 0, 0]);
 });
 
 test("a connection that ends in the middle of a sign-up fails that one, and the API goes on", async () => {
@@ -221,7 +228,7 @@ test("the nightly report runs once per occurrence with several slots, and makes 
   const move = "UPDATE public.customer SET signed_up_at = signed_up_at + CAST($2 AS interval) WHERE email = $1";
   await db.sql(move, ["ada@example.com", "-3 days"]);
   await db.sql(move, ["grace@example.com", "1 day"]);
-  const processors = [startProcessor("--numthreads", "4"), startProcessor("--numthreads", "4")];
+  const processors = [startProcessor(["--numthreads", "4"]), startProcessor(["--numthreads", "4"])];
   const ran = () => count("task_run WHERE identifier = 'reports.sign_ups' AND result = 'SUCCESS'");
   await until("it is planned", async () => (await count("recurring_task")) >= 1, ...processors);
   for (const round of [1, 2, 3]) {
