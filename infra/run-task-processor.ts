@@ -10,7 +10,9 @@ import { Places } from "../lib/places.ts";
 import { createRegistry, type Registry } from "../lib/registry.ts";
 import { pendingMigrations } from "../lib/sql/migrate.ts";
 import type { TaskHandler } from "../lib/task.ts";
+import type { Wake } from "../lib/wake.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
+import { Resting } from "./resting.ts";
 import { SCHEDULE_INTERVAL_MS } from "./thread-health.ts";
 
 export interface TaskProcessorOptions {
@@ -46,6 +48,7 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
     tasks: handlers.length,
   });
   const seatsOf = databases.map(() => new Set<number>());
+  const restingOf = databases.map(() => new Resting());
   const seatings = Array.from({ length: config.numThreads }, (_, thread) => {
     // One database's outage must not cost the other anything: a seat in each, found and lost independently. A task takes a
     // place of the thread wherever it comes from.
@@ -60,6 +63,7 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
         database,
         name: config.databases[rank]!.name,
         seats: seatsOf[rank]!,
+        resting: restingOf[rank]!,
         resident,
       }),
     );
@@ -92,7 +96,9 @@ interface Seating extends TaskProcessorOptions {
   readonly places: Places;
   /** What threads of this process sit on or are trying in this database: no two try the same. */
   readonly seats: Set<number>;
-  /** Keeps polling; else it looks at each schedule interval. */
+  /** Threads that do not poll, between their looks: a resident that sees more due than it can take calls them. */
+  readonly resting: Resting;
+  /** Keeps polling; else it looks at each schedule interval, and when called. */
   readonly resident: boolean;
 }
 
@@ -103,11 +109,13 @@ async function keepSeated(seating: Seating): Promise<void> {
     thread: seating.thread,
     ...(config.databases.length > 1 && { database: seating.name }),
   });
+  let called: number | undefined;
   for (let failures = 0; !signal.aborted; ) {
     try {
-      const report = await sitDown(seating);
+      const report = await sitDown(seating, called);
       failures = 0;
-      await pause(pauseAfter(report, seating, log), signal);
+      const waitMs = pauseAfter(report, seating, log);
+      called = seating.resident ? void (await pause(waitMs, signal)) : await seating.resting.rest(waitMs, signal);
     } catch (error) {
       await backOff(error, failures, log, signal);
       failures += 1;
@@ -133,12 +141,13 @@ function pauseAfter(report: InvocationReport | undefined, { config, signal }: Se
   return left === "nothing_due" ? SCHEDULE_INTERVAL_MS : 0;
 }
 
-/** Takes the lowest free slot and stays there as long as it may. Undefined: none was free. */
-async function sitDown(seating: Seating): Promise<InvocationReport | undefined> {
+/** Takes the slot it is called for or the lowest free one, and stays there as long as it may. Undefined: none was free. */
+async function sitDown(seating: Seating, called: number | undefined): Promise<InvocationReport | undefined> {
   const { config, databases, database, registry, seats, resident, places, log, signal } = seating;
   const settings = { ...config, invocationMs: null };
   const recurringDatabase = databases.at(-1)!;
-  for (let slot = 0; slot < SEATS && !signal.aborted; slot += 1) {
+  for (let place = called === undefined ? 0 : -1; place < SEATS && !signal.aborted; place += 1) {
+    const slot = place < 0 ? called! : place;
     if (seats.has(slot)) continue;
     seats.add(slot);
     try {
@@ -149,6 +158,8 @@ async function sitDown(seating: Seating): Promise<InvocationReport | undefined> 
         slot,
         resident,
         onlyFree: true,
+        // Who was called calls nobody.
+        ...(resident && { wake: wakeOf(seating) }),
         places,
         settings,
       };
@@ -160,6 +171,15 @@ async function sitDown(seating: Seating): Promise<InvocationReport | undefined> 
   }
   return undefined;
 }
+
+const wakeOf = ({ config, seats, resting }: Seating): Wake => ({
+  // Every number makes a row: no more than this process and those it knows of can need.
+  get slots() {
+    return Math.min(SEATS, Math.max(...seats) + 1 + config.numThreads);
+  },
+  most: () => resting.size,
+  call: async (slot) => resting.call(slot),
+});
 
 async function backOff(error: unknown, failures: number, log: Log, signal: AbortSignal): Promise<void> {
   const waitMs = Math.round(Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures) * (0.5 + Math.random() / 2));

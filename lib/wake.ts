@@ -5,6 +5,8 @@ import type { Log } from "./log.ts";
 export interface Wake {
   /** Seats 0 to slots - 1 may be called for. */
   readonly slots: number;
+  /** As many could come if called now. Default: any number. */
+  readonly most?: () => number;
   /** Calls an invocation for a free seat and does not wait for what it does. */
   readonly call: (slot: number) => Promise<unknown>;
 }
@@ -23,7 +25,8 @@ export class Waking {
 
   /** What goes into the next exchange. */
   request(): { wake?: { slots: number; most: number } } {
-    return this.#wake === undefined ? {} : { wake: { slots: this.#wake.slots, most: this.#most } };
+    const most = Math.min(this.#most, this.#wake?.most?.() ?? Number.POSITIVE_INFINITY);
+    return this.#wake === undefined || most < 1 ? {} : { wake: { slots: this.#wake.slots, most } };
   }
 
   /** A call that fails costs nobody a task: the seat is called for again after the grace period, and ticks come anyway. */

@@ -1,6 +1,6 @@
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { createTaskClient } from "../lib/enqueue.ts";
-import { nap } from "./fixtures/tasks.ts";
+import { deaf, nap } from "./fixtures/tasks.ts";
 import { openDatabase, reset, type TestDatabase } from "./support/database.ts";
 import { type Running, startStint, stint, until } from "./support/stint.ts";
 
@@ -93,6 +93,14 @@ test("a second signal ends it at once", async () => {
   expect(await count("task WHERE held_by IS NOT NULL")).toBe(1);
 });
 
+test("a task that hears of no abort does not keep the process: it is given back, and the end is clean", async () => {
+  await createTaskClient({ database: db.database }).enqueue(deaf, { ms: 60_000 });
+  const processor = start("--numthreads", "1", "--graceperiodms", "5000");
+  await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
+  expect((await stop(processor)).code).toBe(0);
+  expect(await db.sql("SELECT held_by FROM task")).toEqual([{ held_by: null }]);
+});
+
 test("what a killed replica held is finished by the other after the grace period", async () => {
   const flags = ["--numthreads", "1", "--queuepopsize", "4", "--graceperiodms", "5000"];
   const doomed = start(...flags);
@@ -138,6 +146,24 @@ test("only so many threads are resident as asked; the others look and leave", as
     async () => (await count("heartbeat")) === 3 && (await taken()).length === 1,
     processor,
   );
+  expect((await stop(processor)).code).toBe(0);
+});
+
+test("a resident that sees more due than it can take calls the other threads at once", async () => {
+  const processor = start("--numthreads", "4", "--residentslots", "1", "--queuepopsize", "2");
+  await until("all have looked", async () => processor.output().includes("task processor started"), processor);
+  await until(
+    "the others have left",
+    async () => (await count("heartbeat")) === 4 && (await taken()).length === 1,
+    processor,
+  );
+  // A look is due a minute later: what follows is over before.
+  await enqueueNaps(80, 200);
+  await until("all four work", async () => (await taken()).length === 4, processor);
+  await until("all are done", async () => (await count("task")) === 0, processor);
+  expect(await count("(SELECT DISTINCT invocation_id FROM task_run) r")).toBeGreaterThanOrEqual(4);
+  await until("they have left again", async () => (await taken()).length === 1, processor);
+  expect(processor.output()).not.toContain("could not wake");
   expect((await stop(processor)).code).toBe(0);
 });
 

@@ -6,6 +6,7 @@ import { StintError } from "../../lib/errors.ts";
 import { createLog } from "../../lib/log.ts";
 import { connectAll } from "../../lib/runtime.ts";
 import type { TaskHandler } from "../../lib/task.ts";
+import { type Listener, listen } from "../http-listener.ts";
 import { runTaskProcessor } from "../run-task-processor.ts";
 import { configOf, wholeNumber } from "./environment.ts";
 import { stopSignal } from "./stop-signal.ts";
@@ -17,7 +18,11 @@ interface RunFlags {
   readonly queuepopsize?: string;
   readonly residentslots?: string;
   readonly tasks?: string;
+  readonly port?: string;
+  readonly host?: string;
 }
+
+const DEFAULT_HOST = "127.0.0.1";
 
 const number = (flags: string, description: string): Option => new Option(flags, description).argParser(wholeNumber);
 
@@ -50,6 +55,16 @@ export const runCommand = (): Command =>
       "--tasks <file>",
       "a module that exports handlers, one by one or in lists (default, in a checkout: functions/tasks/index.ts)",
     )
+    .addOption(
+      number("--port <n>", "serve /health and /processor on this port, 0 for a free one (default: not at all)"),
+    )
+    .option("--host <address>", `with --port: the address to listen on (default: ${DEFAULT_HOST})`)
+    .addHelpText(
+      "after",
+      `
+Exit codes: 0 ended by SIGTERM or SIGINT, with nothing held; 1 could not start, or what ran did not end within the grace period;
+2 wrong usage; 143 or 130 ended at once by a second SIGTERM or SIGINT.`,
+    )
     .action(run);
 
 async function run(flags: RunFlags): Promise<void> {
@@ -61,11 +76,17 @@ async function run(flags: RunFlags): Promise<void> {
     TASK_PROCESSOR_QUEUE_POP_SIZE: { flag: "--queuepopsize", value: flags.queuepopsize },
     TASK_PROCESSOR_RESIDENT_SLOTS: { flag: "--residentslots", value: flags.residentslots },
   });
+  const port = portOf(flags);
   const handlers = await loadHandlers(flags.tasks);
-  // One for whoever keeps the seats, one for the recurring tasks and the canary.
-  const databases = await connectAll(config, { maxConnections: config.numThreads + 2 });
+  // One for whoever keeps the seats, one for the recurring tasks and the canary; two for whoever looks on.
+  const databases = await connectAll(config, { maxConnections: config.numThreads + (port === undefined ? 2 : 4) });
   const log = createLog();
   const stop = new AbortController();
+  let listener: Listener | undefined;
+  if (port !== undefined) {
+    listener = await listen({ host: flags.host ?? DEFAULT_HOST, port, config, databases, log, signal: stop.signal });
+    log.info("listening", { url: listener.url });
+  }
   const overdue = stopped.then((signal) => {
     log.info(`${signal}: finishing what runs; again to leave at once`);
     stop.abort();
@@ -75,10 +96,18 @@ async function run(flags: RunFlags): Promise<void> {
   const inTime = await Promise.race([done.then(() => true), overdue.then(() => false)]);
   if (!inTime)
     throw new StintError("aborted", "What runs has not ended within the grace period: others take over its tasks.");
+  await listener?.close();
   await Promise.allSettled(databases.map((database) => database.close()));
   log.info("stopped");
   // A handler may have left something open.
   process.exit(0);
+}
+
+/** @throws StintError option_invalid */
+function portOf({ port, host }: RunFlags): number | undefined {
+  if (port === undefined && host !== undefined) throw new StintError("option_invalid", "--host needs --port.");
+  if (port !== undefined && Number(port) > 65_535) throw new StintError("option_invalid", "--port is 0 to 65535.");
+  return port === undefined ? undefined : Number(port);
 }
 
 const outlived = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());
