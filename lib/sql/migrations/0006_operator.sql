@@ -227,6 +227,8 @@ SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET enable_sort = off
+SET enable_incremental_sort = off
 SET jit = off
 AS $runs$
 DECLARE
@@ -234,13 +236,14 @@ DECLARE
   v_part float8 = 1;
   v_step interval = (p_to - p_from) / p_windows;
 BEGIN
+  -- With its order, and no sort to be had, only the index by identifier will do for one of them; the other one's walks over all of them.
   IF p_identifier IS NULL THEN
     SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS float8[]) AS p INTO v_seen FROM (
       SELECT result FROM task_run WHERE finished_at >= p_from AND finished_at < p_to ORDER BY finished_at LIMIT p_budget + 1) AS r;
   ELSE
     SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded,
       percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen FROM (
-      SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY identifier, finished_at LIMIT p_budget + 1) AS r;
+      SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY finished_at, task_id LIMIT p_budget + 1) AS r;
   END IF;
   IF v_seen.runs > p_budget THEN
     v_part = least(0.5, p_budget / greatest(1, coalesce(p_expected, expected_rows('task_run WHERE finished_at >= ' || quote_literal(p_from) || ' AND finished_at < ' || quote_literal(p_to)
@@ -256,7 +259,7 @@ BEGIN
       FROM generate_series(0, p_windows - 1) AS n CROSS JOIN LATERAL (
         SELECT started_at, finished_at, result FROM task_run
         WHERE identifier = p_identifier AND finished_at >= p_from + n * v_step AND finished_at < p_from + (n + v_part) * v_step
-        ORDER BY identifier, finished_at LIMIT 1 + 4 * p_budget / p_windows) AS r;
+        ORDER BY finished_at, task_id LIMIT 1 + 4 * p_budget / p_windows) AS r;
     END IF;
   END IF;
   RETURN json_build_object('succeeded', round(v_seen.succeeded / v_part), 'failed', round((v_seen.runs - v_seen.succeeded) / v_part),
@@ -583,15 +586,78 @@ END
 $delete$;
 
 -- statement
--- Unfinished ones that nobody holds end as cancelled, holders are told. The heartbeat rows first, all of them in one order.
+-- A waiting task goes to the failed ones as cancelled. One that is held is left alone.
+CREATE FUNCTION cancel_waiting(p_id bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $waiting$
+#variable_conflict use_column
+DECLARE
+  v_task task;
+BEGIN
+  DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  IF v_task.id IS NULL THEN
+    RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;
+  END IF;
+  INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
+  VALUES (v_task.id, v_task.identifier, v_task.payload, v_task.priority, v_task.scheduled_for, v_task.created_at, v_task.key, v_task.attempt, v_task.forgiven,
+    v_task.max_attempts, v_task.occurrence, v_task.serial_key, v_task.trace_parent, clock_timestamp(), 'CANCELLED');
+  IF v_task.serial_key IS NOT NULL THEN
+    PERFORM pass_turn(v_task.identifier, v_task.serial_key);
+  END IF;
+  RETURN 'cancelled';
+END
+$waiting$;
+
+-- statement
+-- As before, in two parts.
+CREATE OR REPLACE FUNCTION cancel_task_v1(p_id bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $cancel$
+#variable_conflict use_column
+DECLARE
+  v_holder uuid;
+BEGIN
+  SELECT held_by INTO v_holder FROM task WHERE id = p_id;
+  IF v_holder IS NOT NULL THEN
+    -- The heartbeat row first, as it guards the task.
+    PERFORM FROM heartbeat WHERE invocation_id = v_holder FOR UPDATE;
+    UPDATE heartbeat SET cancelling = array_append(array_remove(cancelling, p_id), p_id)
+    WHERE invocation_id = v_holder AND ended_at IS NULL AND expired_at IS NULL
+      AND EXISTS (SELECT FROM task WHERE id = p_id AND held_by = v_holder);
+    IF FOUND THEN
+      RETURN 'cancelling';
+    END IF;
+  END IF;
+  RETURN cancel_waiting(p_id);
+END
+$cancel$;
+
+-- statement
+-- Unfinished ones that nobody holds end as cancelled, holders are told. The heartbeat rows first, all of them in one order, and none
+-- later: a row that was claimed while it was waited for stays locked, though it does not match any more, and its holder may wait for it.
 CREATE FUNCTION cancel_tasks(p_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 AS $cancel$
+#variable_conflict use_column
+DECLARE
+  v_locked uuid[];
+  v_id bigint;
+  v_count integer = 0;
 BEGIN
-  PERFORM FROM heartbeat WHERE invocation_id IN (SELECT t.held_by FROM task t WHERE t.id = ANY (p_ids) AND t.held_by IS NOT NULL) ORDER BY invocation_id FOR UPDATE;
-  RETURN (SELECT count(*) FROM (
-    SELECT cancel_task_v1(i.id) AS outcome FROM (SELECT DISTINCT u.id FROM unnest(p_ids) AS u(id) ORDER BY 1) AS i) AS o WHERE o.outcome IN ('cancelled', 'cancelling'));
+  SELECT array_agg(l.invocation_id) INTO v_locked FROM (
+    SELECT invocation_id FROM heartbeat WHERE invocation_id IN (SELECT t.held_by FROM task t WHERE t.id = ANY (p_ids) AND t.held_by IS NOT NULL)
+    ORDER BY invocation_id FOR UPDATE) AS l;
+  FOR v_id IN SELECT DISTINCT u.id FROM unnest(p_ids) AS u(id) ORDER BY 1 LOOP
+    UPDATE heartbeat SET cancelling = array_append(array_remove(cancelling, v_id), v_id)
+    WHERE invocation_id = ANY (v_locked) AND invocation_id = (SELECT t.held_by FROM task t WHERE t.id = v_id) AND ended_at IS NULL AND expired_at IS NULL;
+    IF FOUND OR cancel_waiting(v_id) = 'cancelled' THEN
+      v_count = v_count + 1;
+    END IF;
+  END LOOP;
+  RETURN v_count;
 END
 $cancel$;
 
