@@ -54,8 +54,8 @@ test("nothing is lost while the schema is migrated and two releases work side by
   const before = (faults as Record<string, number>)["invocations.release_before"]!;
   expect(before).toBeGreaterThan(5);
   expect((faults as Record<string, number>).invocations! - before).toBeGreaterThan(5);
-  // Only this release knows these.
-  expect(states.cancelled).toBeGreaterThan(0);
+  // Those that only this release knows among them: the run ends when nothing is unfinished.
+  expect(states.succeeded).toBeGreaterThan(100);
 }, 300_000);
 
 describe("a task that takes its process with it each time", () => {

@@ -157,6 +157,10 @@ describe.concurrent("what takes its time", async () => {
     const frozen = await start(db, LOOP);
     const invocation = frozen.invoke({ slot: 0, resident: true });
     await until("the webhook is on its way", () => hooks.arrived() === 1);
+    // Frozen between two exchanges: one that is being sent goes out when it thaws, and is refused.
+    const spoken = async () => Number((await db.sql<{ seq: number }>("SELECT max(seq) AS seq FROM heartbeat"))[0]!.seq);
+    const seq = await spoken();
+    await until("it has just been answered", async () => (await spoken()) > seq);
     frozen.freeze();
     await silence(db);
     const other = (await start(db, LOOP)).invoke({ slot: 1 });

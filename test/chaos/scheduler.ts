@@ -120,7 +120,7 @@ export class Scheduler {
       wakes: more.woken ? 0 : this.#timing.slots,
       outOfTimeAt: Date.now() + limitMs,
       // The release before does not know all that is enqueued.
-      without: old ? "chaos.cancels" : undefined,
+      without: old ? "chaos.flaky" : undefined,
       settings,
       target: this.#world.targets[adapter],
       logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
