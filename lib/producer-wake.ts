@@ -18,7 +18,8 @@ export function throttleWake(wake: ProducerWake, log = createLog()): () => Promi
     // The one in flight may be accepted before what was just committed could be seen; it stays long enough.
     if (calling !== undefined) return await calling;
     if (performance.now() - acceptedAt < WAKE_EVERY_MS) return;
-    calling = wake()
+    calling = Promise.resolve()
+      .then(wake)
       .then(
         () => {
           acceptedAt = performance.now();

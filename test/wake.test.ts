@@ -245,6 +245,11 @@ describe("the processor function", async () => {
   test("a producer's wake that fails costs the enqueue nothing", async () => {
     const client = createTaskClient({ database: db.database, wake: () => Promise.reject(new Error("throttled")) });
     expect(await client.enqueue(work, { n: 1 })).toMatchObject({ status: "enqueued" });
+    const wake = (): never => {
+      throw new Error("before it could promise anything");
+    };
+    const other = createTaskClient({ database: db.database, wake });
+    expect(await other.enqueue(work, { n: 2 })).toMatchObject({ status: "enqueued" });
   });
 });
 
