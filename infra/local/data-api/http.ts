@@ -22,8 +22,10 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
       if (bytes > requestBytes) reject(tooLarge());
       else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
     });
-    // After "end" this changes nothing; before it, the sender went away or was too slow.
-    request.on("close", () => reject(tooLarge()));
+    // Before "end", the sender went away or was too slow. An error has a stack, so it is not made for nothing.
+    request.on("close", () => {
+      if (!request.readableEnded) reject(tooLarge());
+    });
     request.on("error", reject);
   });
 }

@@ -53,10 +53,20 @@ export async function perform(operation: Operation, request: Request, backend: B
   }
 }
 
+const ownDatabases = new WeakMap<Cluster, string>();
+
+function ownDatabase(cluster: Cluster): string {
+  const known = ownDatabases.get(cluster);
+  if (known !== undefined) return known;
+  const { pathname } = new URL(cluster.url.replace("@/", "@localhost/"));
+  const own = decodeURIComponent(pathname.slice(1)) || "postgres";
+  ownDatabases.set(cluster, own);
+  return own;
+}
+
 function loginFor(cluster: Cluster, { secretArn, database }: Request): Login {
-  const ownDatabase = () => decodeURIComponent(new URL(cluster.url.replace("@/", "@localhost/")).pathname.slice(1));
   // Half a surrogate pair cannot be sent: it becomes the replacement character, as in any other text.
-  const named = (database ?? cluster.database ?? (ownDatabase() || "postgres")).toWellFormed();
+  const named = (database ?? cluster.database ?? ownDatabase(cluster)).toWellFormed();
   if (named.includes("\0"))
     throw databaseError('FATAL: invalid byte sequence for encoding "UTF8": 0x00; SQLState: 22021');
   if (!cluster.secrets) return { database: named, user: undefined, password: undefined };

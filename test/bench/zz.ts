@@ -1,0 +1,12 @@
+import { ExecuteStatementCommand, RDSDataClient } from "@aws-sdk/client-rds-data";
+import { startPostgres } from "../../infra/local/postgres.ts";
+import { LOCAL } from "../../infra/local/stack.ts";
+import { serveDataApi } from "./servers.ts";
+const { resourceArn, secretArn, region } = LOCAL;
+const sql = "SELECT :n + 1 AS n";
+const parameters = [{ name: "n", value: { longValue: 1 } }];
+const postgres = await startPostgres({ settings: { fsync: "off" } });
+const api = await serveDataApi(postgres.url);
+const client = new RDSDataClient({ endpoint: api.endpoint, region, credentials: { accessKeyId: "bench", secretAccessKey: "bench" } });
+for (let i=0;i<8000;i++) await client.send(new ExecuteStatementCommand({ resourceArn, secretArn, sql, parameters }));
+client.destroy(); await api.stop(); await postgres.stop("immediate");
