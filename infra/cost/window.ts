@@ -1,0 +1,318 @@
+/** A stretch of time under simulation: ticks with their jitter, losses and duplicates, tasks, bursts, wakes, deaths. */
+import { type Batch, Database } from "./database.ts";
+import { Invocation, type Seating } from "./invocation.ts";
+import { Chance, Histogram, Timeline } from "./timeline.ts";
+import { type Assumptions, MONTH_MS, type Workload } from "./workload.ts";
+
+/** What happened in it. */
+export interface Counts {
+  ms: number;
+  tasks: number;
+  ticks: number;
+  invocations: number;
+  coldStarts: number;
+  billedMs: number;
+  /** To the database, by invocations. */
+  requests: number;
+  /** Calls that the quiet profile's queue held. */
+  queued: number;
+  awakeMs: number;
+  kills: number;
+  /** Due, and held by nobody, at its end. */
+  waiting: number;
+  readonly pickUp: Histogram;
+  readonly rescue: Histogram;
+}
+
+export interface WindowOptions {
+  readonly workload: Workload;
+  readonly assumptions: Assumptions;
+  readonly seed: number;
+  /** Nothing of it is counted. */
+  readonly warmUpMs: number;
+  readonly ms: number;
+  /** It ends earlier when so many events have happened after the warm-up. */
+  readonly events: number;
+  /** Besides those of the assumptions: invocations are killed while they run a task, at times drawn at random. */
+  readonly kills?: KillOptions;
+}
+
+export interface KillOptions {
+  readonly meanGapMs: number;
+  /** No further one is killed while the tasks of so many wait to run again. */
+  readonly atOnce: number;
+  /** In all. */
+  readonly most: number;
+}
+
+/** Above so many tasks a second they come in groups. */
+const MOST_ARRIVALS_A_SECOND = 1000;
+const WAKE_EVERY_MS = 1000;
+const WAKE_LINGER_MS = 1500;
+const WAKE_ROUNDS = 3;
+const BURST_LEAST = 50;
+
+interface Living {
+  readonly invocation: Invocation;
+  readonly since: number;
+}
+
+export class Window {
+  readonly #options: WindowOptions;
+  readonly #time = new Timeline();
+  readonly #database: Database;
+  readonly #living = new Set<Living>();
+  /** When each idle environment was last used, oldest first. */
+  readonly #environments: number[] = [];
+  readonly #ticks: Chance;
+  readonly #arrivals: Chance;
+  readonly #faults: Chance;
+  readonly #counts: Counts = {
+    ...{ ms: 0, tasks: 0, ticks: 0, invocations: 0, coldStarts: 0, billedMs: 0, requests: 0, queued: 0 },
+    ...{ awakeMs: 0, kills: 0, waiting: 0, pickUp: new Histogram(), rescue: new Histogram() },
+  };
+  #countedFrom = Number.POSITIVE_INFINITY;
+  #wokeAt = Number.NEGATIVE_INFINITY;
+  #victimWanted = false;
+  /** Died with tasks that have not all started anew: how many of each. */
+  readonly #lost = new Map<number, number>();
+
+  constructor(options: WindowOptions) {
+    this.#options = options;
+    this.#database = new Database(options.workload, options.assumptions, this.#time);
+    [this.#ticks, this.#arrivals, this.#faults] = [0, 1, 2].map((stream) => new Chance(options.seed, stream)) as [
+      Chance,
+      Chance,
+      Chance,
+    ];
+  }
+
+  run(): Counts {
+    const { workload, warmUpMs, ms, events, kills } = this.#options;
+    const { quiet, slots } = workload;
+    for (let slot = 0; slot < (quiet ? 1 : slots); slot += 1) this.#tick(slot);
+    this.#arrive();
+    this.#burst();
+    this.#time.run(warmUpMs);
+    this.#countedFrom = this.#time.now;
+    this.#counts.requests = -this.#database.requests;
+    this.#counts.awakeMs = -this.#database.awakeMs;
+    if (kills !== undefined) this.#killAgain(kills);
+    const mostEvents = this.#time.happened + events;
+    this.#time.run(warmUpMs + ms, () => this.#time.happened >= mostEvents || this.#isRescued());
+    return this.#end();
+  }
+
+  #isRescued(): boolean {
+    const { kills } = this.#options;
+    return kills !== undefined && this.#counts.kills >= kills.most && this.#lost.size === 0;
+  }
+
+  #end(): Counts {
+    for (const living of this.#living) this.#bill(living);
+    this.#counts.ms = this.#time.now - this.#countedFrom;
+    this.#counts.requests += this.#database.requests;
+    this.#counts.awakeMs += this.#database.awakeMs;
+    this.#counts.waiting = this.#database.waiting;
+    return this.#counts;
+  }
+
+  get #counting(): boolean {
+    return this.#time.now >= this.#countedFrom;
+  }
+
+  #tick(slot: number): void {
+    const { workload, assumptions } = this.#options;
+    const seating = {
+      slot,
+      resident: slot < workload.residents,
+      onlyFree: false,
+      mayWake: true,
+      lingerMs: 0,
+    };
+    const due = (): void => {
+      this.#time.in(workload.tickMs, due);
+      const copies = this.#ticks.next() < assumptions.doubledTicks ? 2 : 1;
+      const lost = this.#ticks.next() < assumptions.lostTicks;
+      const lateMs = this.#ticks.next(assumptions.jitterMs);
+      if (this.#counting) this.#counts.ticks += 1;
+      for (let copy = 0; copy < copies && !lost; copy += 1)
+        this.#time.in(lateMs + copy * this.#ticks.next(1000), () => this.#invoke([seating]));
+    };
+    due();
+  }
+
+  get #tasksASecond(): number {
+    return (this.#options.workload.tasksPerMonth / MONTH_MS) * 1000;
+  }
+
+  /** One by one, or in groups when there are very many. */
+  #arrive(): void {
+    const perSecond = this.#tasksASecond * (1 - this.#options.assumptions.burstShare);
+    if (perSecond === 0) return;
+    const size = Math.max(1, Math.round(perSecond / MOST_ARRIVALS_A_SECOND));
+    const next = (): void =>
+      this.#time.in(this.#arrivals.wait((size / perSecond) * 1000), () => {
+        this.#store(size);
+        next();
+      });
+    next();
+  }
+
+  #burst(): void {
+    const { burstShare, burstSeconds } = this.#options.assumptions;
+    const perSecond = this.#tasksASecond * burstShare;
+    if (perSecond === 0) return;
+    const size = Math.max(BURST_LEAST, Math.round(this.#tasksASecond * burstSeconds));
+    const next = (): void =>
+      this.#time.in(this.#faults.wait((size / perSecond) * 1000), () => {
+        this.#store(size);
+        next();
+      });
+    next();
+  }
+
+  /** A producer's insert; with a call afterwards, at most once a second, where nobody polls. */
+  #store(count: number): void {
+    const { quiet } = this.#options.workload;
+    const { requestMs } = this.#options.assumptions;
+    if (!quiet) {
+      this.#database.store(count);
+      return;
+    }
+    // The insert itself is no request of ours, yet it wakes a paused cluster and waits for it.
+    const reachedInMs = this.#database.reach() - requestMs;
+    this.#database.requests -= 1;
+    this.#time.in(reachedInMs, () => {
+      this.#database.store(count);
+      if (this.#time.now - this.#wokeAt < WAKE_EVERY_MS) return;
+      this.#wokeAt = this.#time.now;
+      this.#invoke(this.#anySeat());
+    });
+  }
+
+  #anySeat(): Seating[] {
+    const round = Array.from({ length: this.#options.workload.slots }, (_, slot) => ({
+      slot,
+      resident: false,
+      onlyFree: true,
+      mayWake: true,
+      lingerMs: WAKE_LINGER_MS,
+    }));
+    return Array.from({ length: round.length === 1 ? 1 : WAKE_ROUNDS }, () => round).flat();
+  }
+
+  /** Lambda is called: a handler runs that takes the first of these seats that it may have. */
+  #invoke(seatings: readonly Seating[]): void {
+    const { assumptions, workload } = this.#options;
+    const cold = this.#takeEnvironment();
+    this.#time.in(assumptions.startMs + (cold ? assumptions.coldStartMs : 0), () => {
+      if (this.#counting) {
+        this.#counts.invocations += 1;
+        this.#counts.coldStarts += cold ? 1 : 0;
+        this.#counts.billedMs += cold ? assumptions.coldStartMs : 0;
+      }
+      const since = this.#time.now;
+      const sit = (): void => this.#sit(seatings, 0, since);
+      if (workload.quiet) this.#arrange(true, sit);
+      else sit();
+    });
+  }
+
+  #sit(seatings: readonly Seating[], place: number, since: number): void {
+    const { workload, assumptions } = this.#options;
+    const leave = (living: Living): void => {
+      this.#living.delete(living);
+      this.#bill(living);
+      this.#environments.push(this.#time.now);
+    };
+    const onLeft = (seatTaken: boolean): void => {
+      const next = place + 1;
+      if (seatTaken && next < seatings.length) {
+        this.#living.delete(living);
+        this.#time.in(next % workload.slots === 0 ? WAKE_EVERY_MS / 2 : 0, () => this.#sit(seatings, next, since));
+      } else if (workload.quiet) this.#arrange(false, () => leave(living));
+      else leave(living);
+    };
+    const invocation: Invocation = new Invocation(
+      {
+        workload,
+        assumptions,
+        time: this.#time,
+        database: this.#database,
+        call: (slot) => this.#invoke([{ slot, resident: false, onlyFree: true, mayWake: false, lingerMs: 0 }]),
+        onStarted: (batch) => this.#started(batch, living),
+      },
+      seatings[place]!,
+      onLeft,
+    );
+    const living: Living = { invocation, since };
+    this.#living.add(living);
+    const diesInMs = this.#faults.wait(3_600_000 / assumptions.killsAnHour);
+    if (diesInMs < workload.invocationMs) this.#time.in(diesInMs, () => this.#kill(living));
+  }
+
+  #started({ groups, count, lostAt }: Batch, living: Living): void {
+    const { now } = this.#time;
+    if (this.#counting) {
+      if (lostAt === undefined) {
+        this.#counts.tasks += count;
+        for (const group of groups) this.#counts.pickUp.add(now - group.dueAt, group.count);
+      } else this.#rescued(lostAt);
+    }
+    if (!this.#victimWanted) return;
+    this.#victimWanted = false;
+    this.#time.in(this.#faults.next(this.#options.workload.taskMs), () => this.#kill(living));
+  }
+
+  #rescued(lostAt: number): void {
+    this.#counts.rescue.add(this.#time.now - lostAt);
+    const left = (this.#lost.get(lostAt) ?? 1) - 1;
+    if (left > 0) this.#lost.set(lostAt, left);
+    else this.#lost.delete(lostAt);
+  }
+
+  #killAgain(kills: KillOptions): void {
+    this.#time.in(this.#faults.wait(kills.meanGapMs), () => {
+      if (this.#lost.size < kills.atOnce && !this.#victimWanted && this.#counts.kills < kills.most) {
+        this.#victimWanted = true;
+        // A task for it, should there be none.
+        this.#store(1);
+      }
+      this.#killAgain(kills);
+    });
+  }
+
+  #kill(living: Living): void {
+    if (!this.#living.delete(living) || living.invocation.over) return;
+    this.#bill(living);
+    living.invocation.die();
+    if (!this.#counting) return;
+    this.#counts.kills += 1;
+    const held = living.invocation.holds;
+    if (held > 0) this.#lost.set(this.#time.now, held);
+  }
+
+  #bill({ since }: Living): void {
+    if (this.#counting) this.#counts.billedMs += this.#time.now - Math.max(since, this.#countedFrom);
+  }
+
+  /** True when there is none, and one must be made. */
+  #takeEnvironment(): boolean {
+    const oldest = this.#time.now - this.#options.assumptions.environmentIdleMs;
+    while (this.#environments.length > 0 && this.#environments[0]! < oldest) this.#environments.shift();
+    return this.#environments.pop() === undefined;
+  }
+
+  /** Asks the database when somebody must look next, and has the queue call then. */
+  #arrange(beginning: boolean, then: () => void): void {
+    this.#time.in(this.#database.reach(), () => {
+      const delayMs = this.#database.arrange(beginning);
+      if (delayMs !== undefined) {
+        if (this.#counting) this.#counts.queued += 1;
+        this.#time.in(Math.ceil(delayMs / 1000) * 1000, () => this.#invoke(this.#anySeat()));
+      }
+      then();
+    });
+  }
+}
