@@ -1,4 +1,5 @@
 /** A local scheduler for containers: threads that take free slots and stay, over the same invocations as in the cloud. */
+import { Bell } from "../lib/bell.ts";
 import { builtInHandlers } from "../lib/built-in.ts";
 import { pause } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
@@ -12,6 +13,7 @@ import { pendingMigrations } from "../lib/sql/migrate.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import type { Wake } from "../lib/wake.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
+import { attendDoorbell } from "./doorbell.ts";
 import { Resting } from "./resting.ts";
 import { SCHEDULE_INTERVAL_MS } from "./thread-health.ts";
 
@@ -49,6 +51,12 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
   });
   const seatsOf = databases.map(() => new Set<number>());
   const restingOf = databases.map(() => new Resting());
+  const bells = config.databases.map(({ target }) => (config.listen && target.kind === "pg" ? new Bell() : undefined));
+  const attending = bells.map(async (bell, rank) => {
+    const { target } = config.databases[rank]!;
+    if (bell === undefined || target.kind !== "pg") return;
+    await attendDoorbell({ url: target.url, schema: config.schema, ring: () => bell.ring(), log, signal });
+  });
   const seatings = Array.from({ length: config.numThreads }, (_, thread) => {
     // One database's outage must not cost the other anything: a seat in each, found and lost independently. A task takes a
     // place of the thread wherever it comes from.
@@ -64,11 +72,12 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
         name: config.databases[rank]!.name,
         seats: seatsOf[rank]!,
         resting: restingOf[rank]!,
+        bell: bells[rank],
         resident,
       }),
     );
   });
-  await Promise.all(seatings.flat());
+  await Promise.all([...seatings.flat(), ...attending]);
 }
 
 /** Waits for databases that are away, so that a container may start before its database. */
@@ -98,6 +107,7 @@ interface Seating extends TaskProcessorOptions {
   readonly seats: Set<number>;
   /** Threads that do not poll, between their looks: a resident that sees more due than it can take calls them. */
   readonly resting: Resting;
+  readonly bell: Bell | undefined;
   /** Keeps polling; else it looks at each schedule interval, and when called. */
   readonly resident: boolean;
 }
@@ -160,6 +170,7 @@ async function sitDown(seating: Seating, called: number | undefined): Promise<In
         onlyFree: true,
         // Who was called calls nobody.
         ...(resident && { wake: wakeOf(seating) }),
+        ...(seating.bell && { bell: seating.bell }),
         places,
         settings,
       };

@@ -4,7 +4,7 @@ import type { CleanUpConfig } from "./config.ts";
 import type { Database } from "./database/port.ts";
 import { foldEnded } from "./fold-counters.ts";
 import { defineRecurringTask, type RecurringHandler } from "./recurring.ts";
-import { cleanUpBatch } from "./sql/operate.ts";
+import { cleanUpBatch } from "./sql/clean-up.ts";
 
 /** Heartbeats, health rows and request tokens are of no use to anyone after this. */
 const TRACES_DAYS = 2;

@@ -24,6 +24,8 @@ export interface Config {
   /** An SQS queue that calls the processor: wakes at the next due time, where nobody polls. */
   readonly wakeQueueUrl: string | undefined;
   readonly sqsEndpoint: string | undefined;
+  /** A container listens for NOTIFY beside polling, on one more connection a database. */
+  readonly listen: boolean;
   readonly healthCheckEnabled: boolean;
   readonly backoffDefaultMs: number;
   readonly cleanUp: CleanUpConfig;
@@ -135,6 +137,7 @@ const environment = z.object({
   AWS_ENDPOINT_URL_SQS: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   AWS_ENDPOINT_URL_LAMBDA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
   AWS_ENDPOINT_URL_RDS_DATA: z.optional(z.string().check(z.regex(/^https?:\/\/.+/, "a URL"))),
+  TASK_PROCESSOR_LISTEN: flag(false),
   ENABLE_TASK_PROCESSOR_HEALTH_CHECK: flag(false),
   TASK_BACKOFF_DEFAULT_DELAY_SECONDS: whole(0, 86_400, 5),
   ENABLE_CLEAN_UP_OLD_TASKS: flag(true),
@@ -188,6 +191,7 @@ export function readConfig(env: Environment = process.env): Config {
     lambdaEndpoint: values.AWS_ENDPOINT_URL_LAMBDA,
     wakeQueueUrl: values.TASK_PROCESSOR_WAKE_QUEUE_URL,
     sqsEndpoint: values.AWS_ENDPOINT_URL_SQS,
+    listen: values.TASK_PROCESSOR_LISTEN,
     healthCheckEnabled: values.ENABLE_TASK_PROCESSOR_HEALTH_CHECK,
     backoffDefaultMs: values.TASK_BACKOFF_DEFAULT_DELAY_SECONDS * 1000,
     cleanUp: {

@@ -23,6 +23,8 @@ interface DrainOptions extends Omit<InvocationOptions, "databases"> {
   readonly log: Log;
 }
 
+/** Between two looks because of the bell: what is enqueued task by task comes a few at a time. */
+const RUNG_MS = 10;
 /** A result waits for company at most so long, and at most a twentieth of a mean run: no place stands empty for more. */
 const LINGER_MS = 100;
 
@@ -35,9 +37,11 @@ export class Drain {
   readonly #waking: Waking;
   #lastSentAt = Number.NEGATIVE_INFINITY;
   #wake = (): void => {};
+  #waiting = false;
   #leaving: LeaveReason | undefined;
   #stoppedAt = 0;
   #hungry = true;
+  #rung = false;
   #startedAt = performance.now();
   answer: Answer | undefined;
   left: LeaveReason = "nothing_due";
@@ -66,7 +70,14 @@ export class Drain {
       this.#abort.abort(this.#lease.lost.reason);
       wake();
     };
-    const off = places.onFree(wake);
+    const offFree = places.onFree(wake);
+    const offBell = this.#options.bell?.onRing({
+      idle: () => this.#waiting && places.free > 0,
+      hear: () => {
+        this.#rung = true;
+        wake();
+      },
+    });
     signal?.addEventListener("abort", wake);
     this.#lease.lost.addEventListener("abort", onLost, { once: true });
     try {
@@ -79,7 +90,8 @@ export class Drain {
       if (error.ending === "lost") this.left = "lease_lost";
       if (error.ending === "seat_taken") this.left = "seat_taken";
     } finally {
-      off();
+      offFree();
+      offBell?.();
       signal?.removeEventListener("abort", wake);
       this.#lease.close();
       await this.#waking.settled();
@@ -139,7 +151,8 @@ export class Drain {
     if (this.#leaving !== undefined) {
       if (this.#runs.running === 0) reasons.push(0);
     } else if (places.free > 0) {
-      reasons.push(this.#hungry ? 0 : this.#lastSentAt + this.#pollMs() - now);
+      const pauseMs = this.#hungry ? 0 : this.#rung ? RUNG_MS : this.#pollMs();
+      reasons.push(this.#lastSentAt + pauseMs - now);
     }
     return Math.min(...reasons);
   }
@@ -160,6 +173,7 @@ export class Drain {
         dueInMs,
         Math.max(10, remainingMs() - (this.#leaving === undefined ? reserveMs : reserveMs / 2)),
       );
+    this.#waiting = true;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, Math.min(dueInMs, 2 ** 31 - 1));
       this.#wake = () => {
@@ -167,6 +181,7 @@ export class Drain {
         resolve();
       };
     });
+    this.#waiting = false;
     this.#wake = () => {};
   }
 
@@ -178,6 +193,7 @@ export class Drain {
     const results = this.#runs.takeResults();
     const floors = this.#floors.forNext();
     const progress = this.#runs.takeProgress();
+    if (want > 0) this.#rung = false;
     this.#lastSentAt = performance.now();
     let answer: Answer;
     try {
@@ -205,6 +221,7 @@ export class Drain {
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
+    if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
     for (const task of answer.tasks) this.#runs.start(task);
     this.#runs.cancel(answer.cancelling ?? []);

@@ -5,7 +5,7 @@ import { DatabaseError } from "./database/failure.ts";
 import type { Database, ProducerTransaction } from "./database/port.ts";
 import { StintError } from "./errors.ts";
 import { tooLarge } from "./payload.ts";
-import { enqueueTasks } from "./sql/tasks.ts";
+import { enqueueTasks, enqueueTasksAndNotify } from "./sql/tasks.ts";
 import { PRIORITIES, type Priority, type TaskDefinition } from "./task.ts";
 import { activeTraceParent } from "./trace.ts";
 
@@ -40,24 +40,27 @@ export async function store(
   definition: TaskDefinition,
   texts: readonly string[],
   options: EnqueueOptions,
+  notify: boolean,
 ): Promise<Stored> {
   const chunks = split(texts);
+  const send = (to: Pick<Database, "query">, request: string): Promise<{ answer: string }[]> =>
+    notify
+      ? to.query(enqueueTasksAndNotify, { request, channel: database.schema })
+      : to.query(enqueueTasks, { request });
   const encode = (chunk: readonly string[], token: string | null): string =>
     requestOf(definition, chunk, token, options, chunk === chunks[0] ? texts.length : null);
   try {
     if (options.transaction !== undefined) {
       const transaction = database.adopt(options.transaction);
-      return await storeChunks(chunks, (chunk) => transaction.query(enqueueTasks, { request: encode(chunk, null) }));
+      return await storeChunks(chunks, (chunk) => send(transaction, encode(chunk, null)));
     }
     // A token makes a repetition safe: one whose first answer was lost gives that answer.
     const tokens = chunks.map(() => randomUUID());
     return await repeat(() =>
       chunks.length === 1
-        ? storeChunks(chunks, (chunk) => database.query(enqueueTasks, { request: encode(chunk, tokens[0]!) }))
+        ? storeChunks(chunks, (chunk) => send(database, encode(chunk, tokens[0]!)))
         : database.transaction((transaction) =>
-            storeChunks(chunks, (chunk, place) =>
-              transaction.query(enqueueTasks, { request: encode(chunk, tokens[place]!) }),
-            ),
+            storeChunks(chunks, (chunk, place) => send(transaction, encode(chunk, tokens[place]!))),
           ),
     );
   } catch (error) {

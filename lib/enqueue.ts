@@ -34,6 +34,11 @@ export interface TaskClientOptions {
    * as a function is frozen with its response. With a transaction of yours, call `wake()` after it has committed.
    */
   readonly wake?: ProducerWake;
+  /**
+   * Has Postgres notify the containers that listen (`run-task-processor --listen`) when a task that is due commits, in a transaction of
+   * yours too. Default false: commits that notify queue one behind the other.
+   */
+  readonly notify?: boolean;
   /** Hears of an unmanaged run that failed after its enqueue had been answered. */
   readonly onFailure?: FailureHook;
 }
@@ -57,7 +62,7 @@ export interface TaskClient {
 
 /** @throws StintError option_invalid | handlers_missing | run_method_unsupported */
 export function createTaskClient(options: TaskClientOptions): TaskClient {
-  const { database, runMethod = "TASK_PROCESSOR", onFailure } = options;
+  const { database, runMethod = "TASK_PROCESSOR", notify = false, onFailure } = options;
   const refuse = (message: string): never => {
     throw new StintError("option_invalid", message);
   };
@@ -91,9 +96,11 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
   };
 
   const wake = options.wake === undefined ? async (): Promise<void> => {} : throttleWake(options.wake);
-  /** Not before its transaction has committed, which only its owner knows; not for what is not due. */
-  const wakeFor = async ({ transaction, delayUntil }: EnqueueOptions): Promise<void> => {
-    if (transaction === undefined && (delayUntil === undefined || delayUntil.getTime() <= Date.now())) await wake();
+  const isDue = ({ delayUntil }: EnqueueOptions): boolean =>
+    delayUntil === undefined || delayUntil.getTime() <= Date.now();
+  /** Not before its transaction has committed, which only its owner knows. */
+  const wakeFor = async (given: EnqueueOptions): Promise<void> => {
+    if (given.transaction === undefined && isDue(given)) await wake();
   };
 
   const unmanaged = async (tasks: UnmanagedTask[], { delayUntil, transaction }: EnqueueOptions) => {
@@ -113,7 +120,13 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
       const text = encodePayload(definition.identifier, definition.payload, payload);
       if (runMethod !== "TASK_PROCESSOR")
         return { status: await unmanaged([{ definition: definition as unknown as TaskDefinition, text }], given) };
-      const answer = await store(database, definition as unknown as TaskDefinition, [text], given);
+      const answer = await store(
+        database,
+        definition as unknown as TaskDefinition,
+        [text],
+        given,
+        notify && isDue(given),
+      );
       await wakeFor(given);
       if (answer.status === "queue_full") return { status: "queue_full", limit: definition.queueSize! };
       return { status: answer.status, id: answer.ids[0]! };
@@ -130,7 +143,13 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
           ),
         };
       if (texts.length === 0) return { status: "enqueued", ids: [] };
-      const answer = await store(database, definition as unknown as TaskDefinition, texts, given);
+      const answer = await store(
+        database,
+        definition as unknown as TaskDefinition,
+        texts,
+        given,
+        notify && isDue(given),
+      );
       await wakeFor(given);
       return answer.status === "queue_full"
         ? { status: "queue_full", limit: definition.queueSize! }

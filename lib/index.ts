@@ -15,7 +15,6 @@ export type { EnqueueOptions } from "./enqueue-store.ts";
 export { type ErrorCode, StintError, TaskBackoffError, TaskCancelError } from "./errors.ts";
 export { taskProcessorHealthCheck } from "./health.ts";
 export { createLog, type Log } from "./log.ts";
-export { createOperator, type Operator, type ReplayFilter } from "./operate.ts";
 export type { ProducerWake } from "./producer-wake.ts";
 export { defineRecurringTask, type Missed, type RecurringDefinition, type RecurringOptions } from "./recurring.ts";
 export { connectAll } from "./runtime.ts";

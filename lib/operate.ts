@@ -1,78 +1,97 @@
-/** What an operator does, from code: pause, cancel, replay, and the recurring schedules. */
+/** `stint/operator`: what an operator reads and does, from code. The calls, guards and audit log of HTTP and of the command line. */
+import * as z from "zod/mini";
 import type { Database } from "./database/port.ts";
 import { StintError } from "./errors.ts";
-import { type CancelOutcome, cancelTask, pauseIdentifier, replayFailed, resumeIdentifier } from "./sql/operate.ts";
-import { enableRecurring, listRecurring, type RecurringRow, runRecurring } from "./sql/recurring-tasks.ts";
+import { databaseAt, listTasks, performAction, readAudit, showTask } from "./operator.ts";
+import {
+  type ActionAnswer,
+  type ActionInput,
+  type Audit,
+  actionSchema,
+  type TaskDetail,
+  type TaskFilter,
+  type Tasks,
+  taskFilterSchema,
+} from "./operator-schema.ts";
+import { listRecurring, readStats } from "./stats.ts";
+import type { RecurringStats, Stats } from "./stats-schema.ts";
 import { isStorable } from "./task.ts";
 
-export interface ReplayFilter {
-  /** Of failed tasks. */
-  readonly ids?: readonly string[];
-  readonly identifier?: string;
-  readonly failedSince?: Date;
-  /** At most so many, oldest first (default and most 10,000). */
+export * from "./operator-schema.ts";
+export * from "./stats-schema.ts";
+
+export interface OperatorOptions {
+  /** In the order of TASK_PROCESSOR_DATABASES: producers write to the last. */
+  readonly databases: readonly Database[];
+  /** Stands in the audit log beside what is done: a person or a program, 1 to 200 bytes. */
+  readonly who: string;
+  /** Of the processors, to tell a healthy slot from a stuck one (defaults: 20,000 and 2000 milliseconds). */
+  readonly graceMs?: number;
+  readonly sleepIntervalMs?: number;
+}
+
+/** Of a page: where the one before ended, and most rows (1 to 100, default 50). */
+export interface PageOptions {
+  readonly cursor?: string;
   readonly limit?: number;
+  /** A place in `databases` (default: the last). */
+  readonly database?: number;
 }
 
+/** Every call @throws StintError option_invalid | database_* | schema_missing */
 export interface Operator {
-  /** Nothing of this identifier is claimed any more; `"*"`: nothing at all. What runs goes on. False when it was paused. */
-  pause(identifier: string): Promise<boolean>;
-  /** False when it was not paused. */
-  resume(identifier: string): Promise<boolean>;
-  /** A waiting task ends as cancelled; the holder of a running one hears at its next exchange, and its signal aborts. */
-  cancel(id: string): Promise<CancelOutcome>;
-  /** Failed tasks wait again, with all their attempts. The number of them. */
-  replay(filter: ReplayFilter): Promise<number>;
-  readonly recurring: {
-    list(): Promise<RecurringRow[]>;
-    /** Makes it due now. False when there is none, or it is disabled. */
-    run(identifier: string): Promise<boolean>;
-    enable(identifier: string): Promise<boolean>;
-    disable(identifier: string): Promise<boolean>;
-  };
+  readStats(): Promise<Stats>;
+  /** Newest first. */
+  listTasks(filter?: TaskFilter, page?: PageOptions): Promise<Tasks>;
+  /** With its runs; its payload and what its handler returned only where asked for. Null when there is none. */
+  showTask(id: string, options?: { payload?: boolean; database?: number }): Promise<TaskDetail | null>;
+  listRecurring(): Promise<RecurringStats[]>;
+  /** Newest first. */
+  readAudit(page?: PageOptions): Promise<Audit>;
+  /** One guarded call a batch, safe against what a worker does at the same moment; one row in the audit log. */
+  act(action: ActionInput): Promise<ActionAnswer>;
 }
 
-/** Every call @throws StintError option_invalid | database_* */
-export function createOperator(database: Database): Operator {
-  const checked = (identifier: string): { identifier: string } => {
-    if (typeof identifier !== "string" || !isStorable(identifier, 200))
-      throw new StintError("option_invalid", "identifier is 1 to 200 bytes of UTF-8 without NUL.");
-    return { identifier };
-  };
+/** @throws StintError option_invalid */
+export function createOperator({
+  databases,
+  who,
+  graceMs = 20_000,
+  sleepIntervalMs = 2000,
+}: OperatorOptions): Operator {
+  if (!Array.isArray(databases) || databases.length === 0)
+    throw new StintError("option_invalid", "databases is a list of at least one.");
+  if (typeof who !== "string" || !isStorable(who, 200))
+    throw new StintError("option_invalid", "who is 1 to 200 bytes of UTF-8 without NUL.");
+  const at = (place?: number): Database => databaseAt(databases, place);
   return {
-    pause: async (identifier) => (await database.query(pauseIdentifier, checked(identifier)))[0]?.changed === true,
-    resume: async (identifier) => (await database.query(resumeIdentifier, checked(identifier)))[0]?.changed === true,
-    cancel: async (id) => (await database.query(cancelTask, { id: checkedId(id) }))[0]!.outcome,
-    replay: async ({ ids, identifier, failedSince, limit = 10_000 }) => {
-      if (!Number.isInteger(limit) || limit < 1 || limit > 10_000)
-        throw new StintError("option_invalid", "limit is a whole number from 1 to 10,000.");
-      if (failedSince !== undefined && !(failedSince instanceof Date && Number.isFinite(failedSince.getTime()))) {
-        throw new StintError("option_invalid", "failedSince is a Date.");
-      }
-      if (ids !== undefined && (!Array.isArray(ids) || ids.length > 10_000)) {
-        throw new StintError("option_invalid", "ids is an array of at most 10,000.");
-      }
-      const filter = {
-        ...(ids && { ids: ids.map(checkedId) }),
-        ...(identifier !== undefined && checked(identifier)),
-        ...(failedSince && { failedSince: failedSince.toISOString() }),
-        limit,
-      };
-      return (await database.query(replayFailed, { filter: JSON.stringify(filter) }))[0]!.replayed;
+    readStats: () => readStats(databases, { graceMs, sleepIntervalMs }),
+    listTasks: async (filter = {}, { database, ...page } = {}) =>
+      listTasks(at(database), checked(taskFilterSchema, filter, "filter"), checkedPage(page)),
+    showTask: async (id, { database, ...options } = {}) => {
+      if (typeof id !== "string" || !/^[1-9]\d{0,17}$/.test(id))
+        throw new StintError("option_invalid", `A task's id is a whole number as text, not ${JSON.stringify(id)}.`);
+      return await showTask(at(database), id, options);
     },
-    recurring: {
-      list: () => database.query(listRecurring, {}),
-      run: async (identifier) => (await database.query(runRecurring, checked(identifier))).length > 0,
-      enable: async (identifier) =>
-        (await database.query(enableRecurring, { ...checked(identifier), enabled: true })).length > 0,
-      disable: async (identifier) =>
-        (await database.query(enableRecurring, { ...checked(identifier), enabled: false })).length > 0,
-    },
+    listRecurring: () => listRecurring(databases),
+    readAudit: async ({ database, ...page } = {}) => readAudit(at(database), checkedPage(page)),
+    act: async (action) => performAction(databases, checked(actionSchema, action, "action"), who),
   };
 }
 
-function checkedId(id: string): string {
-  if (!/^[1-9]\d{0,18}$/.test(id))
-    throw new StintError("option_invalid", `A task's id is a whole number as text, not ${JSON.stringify(id)}.`);
-  return id;
+function checkedPage<Page extends Omit<PageOptions, "database">>(page: Page): Page {
+  const { limit = 50, cursor = "" } = page;
+  if (!Number.isInteger(limit) || limit < 1 || limit > 100)
+    throw new StintError("option_invalid", "limit is a whole number from 1 to 100.");
+  if (typeof cursor !== "string" || !/^[\w.:+-]{0,100}$/.test(cursor))
+    throw new StintError("option_invalid", "cursor is what next said.");
+  return page;
+}
+
+/** Names the member, never what it was. */
+function checked<S extends z.ZodMiniType>(schema: S, value: unknown, what: string): z.output<S> {
+  const parsed = z.safeParse(schema, value);
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  throw new StintError("option_invalid", `${[what, ...path.map(String)].join(".")}: ${message}.`);
 }

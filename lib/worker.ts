@@ -1,5 +1,6 @@
 /** One invocation: takes a slot, claims and runs, hands in each result as it comes, leaves. */
 import { randomUUID } from "node:crypto";
+import type { Bell } from "./bell.ts";
 import type { Database } from "./database/port.ts";
 import { Drain } from "./drain.ts";
 import type { Log } from "./log.ts";
@@ -27,6 +28,8 @@ export interface InvocationOptions {
   readonly onFailure?: OnFailure;
   /** Calls invocations for further slots when more is due than this one can take. One that was called so gets none: chains end. */
   readonly wake?: Wake;
+  /** Rung when something was enqueued: looks before its next poll. */
+  readonly bell?: Bell;
   /** A visitor looks again until so long after its start, in milliseconds (default 0). */
   readonly lingerMs?: number;
   /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */

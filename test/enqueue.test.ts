@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
-import { connectDatabase, createOperator, createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
+import { connectDatabase, createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
+import { createOperator } from "../lib/operate.ts";
 import { PAYLOAD_BYTES } from "../lib/payload.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { register, Speaker } from "./support/exchange.ts";
@@ -181,11 +182,17 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     await expect(connectDatabase({ kind: "pg", url: "postgres://x/y" }, { schema: "Robert'); --" })).rejects.toEqual(
       refused("schema"),
     );
-    const operator = createOperator(db.database);
-    await expect(operator.cancel("1; DROP TABLE task")).rejects.toEqual(refused("id"));
-    await expect(operator.pause("")).rejects.toEqual(refused("identifier"));
-    await expect(operator.replay({ limit: 0 })).rejects.toEqual(refused("limit"));
-    await expect(operator.replay({ failedSince: "yesterday" as never })).rejects.toEqual(refused("failedSince"));
+    expect(() => createOperator({ databases: [], who: "ada" })).toThrow(refused("databases"));
+    expect(() => createOperator({ databases: [db.database], who: "" })).toThrow(refused("who"));
+    const operator = createOperator({ databases: [db.database], who: "ada" });
+    const ids = ["1; DROP TABLE task"];
+    await expect(operator.act({ action: "cancel", ids })).rejects.toEqual(refused("action.ids.0"));
+    await expect(operator.act({ action: "pause", identifier: "" })).rejects.toEqual(refused("action.identifier"));
+    await expect(operator.act({ action: "explode" } as never)).rejects.toEqual(refused("action.action"));
+    await expect(operator.listTasks({ from: "yesterday" })).rejects.toEqual(refused("filter.from"));
+    await expect(operator.listTasks({}, { limit: 0 })).rejects.toEqual(refused("limit"));
+    await expect(operator.listTasks({}, { database: 1 })).rejects.toEqual(refused("database"));
+    await expect(operator.showTask("one")).rejects.toEqual(refused("id"));
   });
 
   describe("the unmanaged methods", () => {

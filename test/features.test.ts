@@ -3,8 +3,9 @@ import * as z from "zod/mini";
 import { cleanUp } from "../lib/clean-up.ts";
 import { pause } from "../lib/clock.ts";
 import { readConfig } from "../lib/config.ts";
-import { createOperator, createTaskClient, defineTask } from "../lib/index.ts";
+import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
+import { type ActionInput, createOperator } from "../lib/operate.ts";
 import { createRegistry } from "../lib/registry.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import { type InvocationOptions, runInvocation } from "../lib/worker.ts";
@@ -30,7 +31,8 @@ const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<I
 describe.each(ADAPTERS)("features over %s", async (adapter) => {
   const db = await openDatabase(adapter);
   const tasks = createTaskClient({ database: db.database });
-  const operator = createOperator(db.database);
+  const operator = createOperator({ databases: [db.database], who: "ada" });
+  const act = async (action: ActionInput) => (await operator.act(action)).count;
   const payloads = (count: number) => Array.from({ length: count }, (_, n) => ({ n }));
   beforeEach(() => reset(db));
 
@@ -101,20 +103,20 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     await tasks.enqueue(note, { n: 1 });
     await tasks.enqueue(narrow, { n: 2 });
     const handlers = [note.handle(() => {}), narrow.handle(() => {})];
-    expect(await operator.pause("note")).toBe(true);
-    expect(await operator.pause("note")).toBe(false);
+    expect(await act({ action: "pause", identifier: "note" })).toBe(1);
+    expect(await act({ action: "pause", identifier: "note" })).toBe(0);
     expect((await run(db, handlers)).succeeded).toBe(1);
-    await operator.pause("*");
-    await operator.resume("note");
+    await act({ action: "pause", identifier: "*" });
+    await act({ action: "resume", identifier: "note" });
     expect((await run(db, handlers)).succeeded).toBe(0);
-    expect(await operator.resume("*")).toBe(true);
+    expect(await act({ action: "resume", identifier: "*" })).toBe(1);
     expect((await run(db, handlers)).succeeded).toBe(1);
   });
 
   test("a waiting task is cancelled at once; a running one's signal aborts, and it ends as cancelled", async () => {
-    const waiting = await tasks.enqueue(note, { n: 1 }, { delayUntil: new Date("2999-01-01") });
-    expect(await operator.cancel("id" in waiting ? waiting.id : "")).toBe("cancelled");
-    expect(await operator.cancel("12345")).toBe("not_found");
+    const waiting = (await tasks.enqueue(note, { n: 1 }, { delayUntil: new Date("2999-01-01") })) as { id: string };
+    expect(await act({ action: "cancel", ids: [waiting.id] })).toBe(1);
+    expect(await act({ action: "cancel", ids: ["12345"] })).toBe(0);
     const started = Promise.withResolvers<string>();
     await tasks.enqueue(note, { n: 2 });
     const handler = note.handle((_, { signal, taskId }) => {
@@ -122,7 +124,7 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
       return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     });
     const running = run(db, [handler]);
-    expect(await operator.cancel(await started.promise)).toBe("cancelling");
+    expect(await act({ action: "cancel", ids: [await started.promise] })).toBe(1);
     await running;
     expect(await db.sql("SELECT outcome FROM failed_task")).toEqual([
       { outcome: "CANCELLED" },
@@ -131,7 +133,7 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     expect(await db.sql("SELECT task_outcome FROM task_run")).toEqual([{ task_outcome: "CANCELLED" }]);
   });
 
-  test("failed tasks are replayed one by one, or by filter, with all their attempts", async () => {
+  test("failed tasks are retried one by one, or by filter, with all their attempts", async () => {
     await tasks.enqueueMany(note, payloads(4));
     let broken = true;
     const handler = note.handle(() => {
@@ -140,11 +142,17 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     await run(db, [handler]);
     const [first] = await db.sql<{ id: string }>("SELECT id FROM failed_task ORDER BY id");
     broken = false;
-    expect(await operator.replay({ ids: [first!.id] })).toBe(1);
-    expect(await operator.replay({ identifier: "other" })).toBe(0);
-    expect(await operator.replay({ identifier: "note", limit: 2 })).toBe(2);
-    expect((await run(db, [handler])).succeeded).toBe(3);
-    expect(await db.sql("SELECT count(*)::int AS n FROM failed_task")).toEqual([{ n: 1 }]);
+    expect(await act({ action: "retry", ids: [first!.id] })).toBe(1);
+    expect(await act({ action: "retry", filter: { identifier: "other" } })).toBe(0);
+    expect(await act({ action: "retry", filter: { identifier: "note" }, dryRun: true })).toBe(3);
+    expect(await act({ action: "retry", filter: { identifier: "note" } })).toBe(3);
+    expect((await run(db, [handler])).succeeded).toBe(4);
+    expect(await db.sql("SELECT count(*)::int AS n FROM failed_task")).toEqual([{ n: 0 }]);
+    expect((await operator.readAudit()).entries.map(({ who, action, count }) => [who, action, count])).toEqual([
+      ["ada", "retry", 3],
+      ["ada", "retry", 0],
+      ["ada", "retry", 1],
+    ]);
     expect(
       await db.sql("SELECT attempt, result FROM task_run WHERE task_id = $1 ORDER BY attempt", [first!.id]),
     ).toEqual([
@@ -153,18 +161,19 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     ]);
   });
 
-  test("replay keeps a cancelled task whose key has been taken since, and loses none", async () => {
+  test("a retry keeps a cancelled task whose key has been taken since, and loses none", async () => {
     const far = { delayUntil: new Date("2999-01-01"), key: "k" };
     for (let n = 0; n < 2; n += 1) {
       const { id } = (await tasks.enqueue(note, { n }, far)) as { id: string };
-      expect(await operator.cancel(id)).toBe("cancelled");
+      expect(await act({ action: "cancel", ids: [id] })).toBe(1);
     }
     await tasks.enqueue(note, { n: 2 }, far);
-    expect(await operator.replay({ identifier: "note" })).toBe(0);
+    const all: ActionInput = { action: "retry", filter: { state: "cancelled", identifier: "note" } };
+    expect(await act(all)).toBe(0);
     expect(await db.sql("SELECT id FROM failed_task ORDER BY id")).toEqual([{ id: "1" }, { id: "2" }]);
     await db.sql("DELETE FROM task");
-    expect(await operator.replay({ identifier: "note" })).toBe(1);
-    expect(await operator.replay({ ids: ["1"] })).toBe(0);
+    expect(await act(all)).toBe(1);
+    expect(await act({ action: "retry", ids: ["1"] })).toBe(0);
     expect(await db.sql("SELECT id FROM task UNION ALL SELECT id FROM failed_task ORDER BY id")).toEqual([
       { id: "1" },
       { id: "2" },
@@ -181,7 +190,7 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     await tasks.enqueue(defineTask({ identifier: "note", payload: numbered }), { n: 1 });
     const holder = new Speaker(db, { slot: 1 });
     const [task] = (await holder.say()).tasks;
-    expect(await operator.cancel(task!.id)).toBe("cancelling");
+    expect(await act({ action: "cancel", ids: [task!.id] })).toBe(1);
     if (how === "failed") await holder.say({ results: [failure(task!)] });
     if (how === "released") await holder.say({ results: [{ ...success(task!), outcome: "RELEASED" }] });
     if (how === "ended") await holder.say({ ending: true });
@@ -215,7 +224,7 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
       }),
     ]);
     while ((await db.sql("SELECT 1 FROM task WHERE progress IS NOT NULL")).length === 0) await pause(20);
-    expect(await db.sql("SELECT progress FROM task")).toEqual([{ progress: { done: 0.5 } }]);
+    expect(await db.sql("SELECT progress FROM task ORDER BY id LIMIT 1")).toEqual([{ progress: { done: 0.5 } }]);
     go.resolve();
     await running;
     expect(refused).toMatchObject({ code: "option_invalid" });

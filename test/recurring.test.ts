@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
-import { createOperator, defineRecurringTask } from "../lib/index.ts";
+import { defineRecurringTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
+import { createOperator } from "../lib/operate.ts";
 import { occurrencesUntil } from "../lib/recurring-scheduler.ts";
 import { createRegistry } from "../lib/registry.ts";
 import type { TaskHandler } from "../lib/task.ts";
@@ -207,22 +208,24 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
         runs += 1;
       }),
     ];
-    const { recurring } = createOperator(db.database);
+    const operator = createOperator({ databases: [db.database], who: "ada" });
+    const act = async (action: "run" | "enable" | "disable", identifier = "beat") =>
+      (await operator.act({ action: `recurring_${action}`, identifier })).count;
     await run(db, handlers);
-    expect(await recurring.run("beat")).toBe(true);
+    expect(await act("run")).toBe(1);
     await run(db, handlers);
     expect(runs).toBe(1);
-    expect(await recurring.disable("beat")).toBe(true);
-    expect(await recurring.run("beat")).toBe(false);
+    expect(await act("disable")).toBe(1);
+    expect(await act("run")).toBe(0);
     await overdue();
     await run(db, handlers);
     expect(runs).toBe(1);
-    expect(await recurring.list()).toEqual([
+    expect(await operator.listRecurring()).toEqual([
       expect.objectContaining({ identifier: "beat", enabled: false, disabledWhy: "OPERATOR" }),
     ]);
-    expect(await recurring.enable("beat")).toBe(true);
+    expect(await act("enable")).toBe(1);
     await run(db, handlers);
     expect(runs).toBe(2);
-    expect(await recurring.run("nobody")).toBe(false);
+    expect(await act("run", "nobody")).toBe(0);
   });
 });

@@ -10,9 +10,9 @@ import { connectDataApi } from "../lib/database/data-api.ts";
 import { connectPg } from "../lib/database/pg.ts";
 import type { Database, Statement } from "../lib/database/port.ts";
 import { taskProcessorHealthCheck } from "../lib/health.ts";
+import { createOperator } from "../lib/operate.ts";
 import { migrate } from "../lib/sql/migrate.ts";
 import { migrations } from "../lib/sql/migrations/inlined.ts";
-import { cancelTask, replayFailed } from "../lib/sql/operate.ts";
 import { applyRoles, ROLE_KINDS, type RoleKind, randomPassword, scramVerifier } from "../lib/sql/roles.ts";
 import { enqueueTasks } from "../lib/sql/tasks.ts";
 import { ADAPTERS, type AdapterName, openDatabase, type TestDatabase } from "./support/database.ts";
@@ -37,6 +37,7 @@ const WATCHERS: RoleKind[] = ["monitor", "operator"];
 const ALLOWED: Record<string, readonly RoleKind[]> = {
   enqueue: PRODUCER,
   check_database: PRODUCER,
+  enqueue_and_notify: PRODUCER,
   take_health_row: PRODUCER,
   drop_canary: PRODUCER,
   exchange: WORKER,
@@ -51,19 +52,12 @@ const ALLOWED: Record<string, readonly RoleKind[]> = {
   read_unfinished: READERS,
   read_slots: READERS,
   read_backlog: READERS,
-  list_recurring: WATCHERS,
   list_tasks: WATCHERS,
   show_task: WATCHERS,
   read_audit: WATCHERS,
   read_stats: WATCHERS,
   read_metrics: WATCHERS,
   read_recurring_stats: WATCHERS,
-  pause: OPERATOR,
-  resume: OPERATOR,
-  cancel_task: OPERATOR,
-  replay_failed: OPERATOR,
-  run_recurring: OPERATOR,
-  enable_recurring: OPERATOR,
   act_on_tasks: OPERATOR,
   act_on_identifier: OPERATOR,
   read_transaction_id: ROLE_KINDS,
@@ -175,10 +169,9 @@ describe.each(ADAPTERS)("over %s", async (adapter) => {
     const speaker = new Speaker(worker);
     const first = await speaker.say();
     expect(first.tasks.map(({ id }) => id)).toEqual([ids[0]]);
-    expect(await as.operator.query(cancelTask, { id: ids[1]! })).toEqual([{ outcome: "cancelled" }]);
-    expect(await as.operator.query(replayFailed, { filter: JSON.stringify({ ids: [ids[1]] }) })).toEqual([
-      { replayed: 1 },
-    ]);
+    const operator = createOperator({ databases: [as.operator], who: "ada" });
+    expect(await operator.act({ action: "cancel", ids: [ids[1]!] })).toMatchObject({ count: 1, done: true });
+    expect(await operator.act({ action: "retry", ids: [ids[1]!] })).toMatchObject({ count: 1, done: true });
     const second = await speaker.say({ results: [success(first.tasks[0]!)] });
     expect(second.tasks.map(({ id }) => id)).toEqual([ids[1]]);
     expect((await speaker.say({ ending: true })).status).toBe("ok");

@@ -49,6 +49,7 @@ const fire = {
   priority: 50,
 };
 const health = randomUUID();
+const cancel = { action: "cancel", ids: ["2"], dryRun: false, who: "ada", what: {}, audit: null, after: null };
 const retry = { action: "retry", filter: {}, dryRun: false, who: "ada", what: {}, audit: null, after: null, batch: 10 };
 
 /** In this order each of them finds what it looks for. Task 1 is claimed, 2 cancelled, 4 dropped. */
@@ -56,22 +57,16 @@ const story: [name: string, values: Given][] = [
   ["register_release", { request: JSON.stringify(release) }],
   ["enqueue", { request: JSON.stringify(batch) }],
   ["enqueue", { request: JSON.stringify(canary) }],
+  ["enqueue_and_notify", { request: JSON.stringify({ ...batch, identifier: "other" }), channel: "bell" }],
   ["count_waiting", {}],
   ["read_unfinished", { identifier: "greet" }],
   ["exchange", { request: JSON.stringify(exchange) }],
   ["read_slots", {}],
   ["arrange_wake", { release: "r1", graceMs: 20_000, mostMs: 900_000, beginning: true }],
   ["read_backlog", { residents: 1, graceMs: 20_000 }],
-  ["pause", { identifier: "greet" }],
-  ["resume", { identifier: "greet" }],
-  ["cancel_task", { id: "2" }],
-  ["replay_failed", { filter: JSON.stringify({ identifier: "greet", limit: 10 }) }],
   ["drop_canary", { id: "4" }],
   ["plan_recurring", { request: JSON.stringify(plan) }],
   ["fire_recurring", { request: JSON.stringify(fire) }],
-  ["list_recurring", {}],
-  ["run_recurring", { identifier: "beat" }],
-  ["enable_recurring", { identifier: "beat", enabled: false }],
   ["clean_up", { kind: "task_run", days: 30, batch: 100 }],
   ["check_database", { id: randomUUID() }],
   ["leave_health_row", { id: health }],
@@ -82,6 +77,7 @@ const story: [name: string, values: Given][] = [
   ["fold_counters", { batch: 10 }],
   ["list_tasks", { filter: "{}", cursor: null, limit: 10 }],
   ["show_task", { id: "1", payload: true }],
+  ["act_on_tasks", { request: JSON.stringify(cancel) }],
   ["act_on_tasks", { request: JSON.stringify(retry) }],
   ["act_on_identifier", { action: "pause", identifier: "greet", who: "ada" }],
   ["read_audit", { before: null, limit: 10 }],

@@ -1,16 +1,9 @@
 import { Command } from "commander";
-import type { Database } from "../../lib/database/port.ts";
-import { createOperator, type Operator } from "../../lib/operate.ts";
 import { performAction } from "../../lib/operator.ts";
 import { type Action, actionSchema } from "../../lib/operator-schema.ts";
+import { listRecurring } from "../../lib/stats.ts";
 import { CommandError, configOf, withDatabases } from "./environment.ts";
 import { checked } from "./tasks.ts";
-
-type Recurring = Operator["recurring"];
-
-/** Recurring tasks live in the last database. */
-const withRecurring = <T>(work: (recurring: Recurring) => Promise<T>): Promise<T> =>
-  withDatabases(configOf(), (databases: readonly Database[]) => work(createOperator(databases.at(-1)!).recurring));
 
 export function recurringCommand(): Command {
   const command = new Command("recurring").description("List, run, enable and disable recurring tasks.");
@@ -19,18 +12,18 @@ export function recurringCommand(): Command {
     .description("Print each schedule with its next due time.")
     .option("--json", "for programs")
     .action(async ({ json }: { json?: boolean }) => {
-      const rows = await withRecurring((recurring) => recurring.list());
+      const rows = await withDatabases(configOf(), listRecurring);
       if (json) process.stdout.write(`${JSON.stringify(rows)}\n`);
       else if (rows.length === 0) process.stdout.write("No processor has stored a schedule yet.\n");
       else {
         for (const row of rows) {
-          const state = row.enabled ? `next at ${row.nextAt}` : `disabled (${row.disabledWhy})`;
+          const state = row.enabled ? `next at ${row.nextAt ?? "no time"}` : `disabled (${row.disabledWhy})`;
           const last = row.lastOccurrence === null ? "never due yet" : `last due at ${row.lastOccurrence}`;
           process.stdout.write(`${row.identifier}  ${row.schedule}  ${state}  ${last}  skipped ${row.skipped}\n`);
         }
       }
     });
-  const acting: [keyof Omit<Recurring, "list">, string, string][] = [
+  const acting: [string, string, string][] = [
     ["run", "Make a schedule due now; a live processor that knows it runs it.", "is due now"],
     ["enable", "Let a schedule fire again.", "is enabled"],
     ["disable", "Let a schedule fire no more.", "is disabled"],

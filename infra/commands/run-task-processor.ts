@@ -17,6 +17,7 @@ interface RunFlags {
   readonly graceperiodms?: string;
   readonly queuepopsize?: string;
   readonly residentslots?: string;
+  readonly listen?: true;
   readonly tasks?: string;
   readonly port?: string;
   readonly host?: string;
@@ -52,6 +53,10 @@ export const runCommand = (): Command =>
       ),
     )
     .option(
+      "--listen",
+      "hear at once of what a producer with `notify` enqueues, on one more connection a database (TASK_PROCESSOR_LISTEN)",
+    )
+    .option(
       "--tasks <file>",
       "a module that exports handlers, one by one or in lists (default, in a checkout: functions/tasks/index.ts)",
     )
@@ -75,7 +80,13 @@ async function run(flags: RunFlags): Promise<void> {
     TASK_PROCESSOR_GRACE_PERIOD_MS: { flag: "--graceperiodms", value: flags.graceperiodms },
     TASK_PROCESSOR_QUEUE_POP_SIZE: { flag: "--queuepopsize", value: flags.queuepopsize },
     TASK_PROCESSOR_RESIDENT_SLOTS: { flag: "--residentslots", value: flags.residentslots },
+    TASK_PROCESSOR_LISTEN: { flag: "--listen", value: flags.listen && "true" },
   });
+  if (config.listen && !config.databases.some(({ target }) => target.kind === "pg"))
+    throw new StintError(
+      "option_invalid",
+      "--listen needs a connection of its own, so DATABASE_URL: the Data API has none.",
+    );
   const port = portOf(flags);
   const handlers = await loadHandlers(flags.tasks);
   // One for whoever keeps the seats, one for the recurring tasks and the canary; two for whoever looks on.

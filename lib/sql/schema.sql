@@ -1870,6 +1870,10 @@ AS $show$
 $show$;
 
 -- statement
+-- An operator's calls come through act_on_tasks_v1 and act_on_identifier_v1, which leave a row in the audit log: there is no second way.
+DROP FUNCTION pause_v1(text), resume_v1(text), replay_failed_v1(jsonb);
+
+-- statement
 -- Failed tasks wait again, under their ids, with all their attempts. One that never started and whose key is taken stays where it is.
 CREATE FUNCTION retry_tasks(p_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -1952,7 +1956,7 @@ END
 $waiting$;
 
 -- statement
--- As before, in two parts.
+-- As before, in two parts. For the exchange: what was asked of a holder that is gone.
 CREATE OR REPLACE FUNCTION cancel_task_v1(p_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT

@@ -8,6 +8,15 @@ export const enqueueTasks = statement<{ answer: string }>()(
   "SELECT CAST({schema}.enqueue_v1(CAST(:request AS jsonb)) AS text) AS answer",
 );
 
+/** The same, and whoever listens at the channel hears of it once it has committed. */
+export const enqueueTasksAndNotify = statement<{ answer: string }>()(
+  "enqueue_and_notify",
+  { request: "json", channel: "text" },
+  ["answer"],
+  `WITH notified AS MATERIALIZED (SELECT pg_notify(:channel, ''))
+  SELECT CAST({schema}.enqueue_v1(CAST(:request AS jsonb)) AS text) AS answer FROM notified`,
+);
+
 /** Due, unfinished, held by nobody. */
 export const countWaiting = statement<{ waiting: string }>()(
   "count_waiting",
