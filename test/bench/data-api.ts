@@ -1,4 +1,3 @@
-/** What the stand-in costs beside Postgres itself, and the SDK beside both. Milliseconds unless named otherwise. */
 import { Agent, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { ExecuteStatementCommand, type Field, RDSDataClient } from "@aws-sdk/client-rds-data";
@@ -13,15 +12,19 @@ import { migrate } from "../../lib/sql/migrate.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { enqueueRaw, register, Speaker, success } from "../support/exchange.ts";
 import { signed } from "../support/hostile-requests.ts";
-import { interleaved, rounded } from "./measure.ts";
-import type { Figures } from "./run.ts";
-import { type Server, serveAnswer, serveDataApi } from "./servers.ts";
+import type { BenchOptions, Figures } from "./support/figures.ts";
+import { interleaved, rounded } from "./support/measure.ts";
+import { type Server, serveAnswer, serveDataApi } from "./support/servers.ts";
+
+export const about =
+  "What the Data API stand-in costs beside Postgres itself, and the SDK beside both. Milliseconds unless named otherwise.";
 
 const { resourceArn, secretArn, region } = LOCAL;
 const sql = "SELECT :n + 1 AS n";
 const parameters = [{ name: "n", value: { longValue: 1 } }];
 
-export async function bench(): Promise<Figures> {
+export async function bench({ quick }: BenchOptions): Promise<Figures> {
+  const share = quick ? 0.05 : 1;
   const postgres = await startPostgres({ settings: { fsync: "off" } });
   const api = await serveDataApi(postgres.url);
   // Rotating, two backends take turns, and what one had in the processor's caches the other has thrown out.
@@ -29,10 +32,10 @@ export async function bench(): Promise<Figures> {
   const pool = new pg.Pool({ connectionString: postgres.url, max: 8 });
   try {
     return {
-      ...(await perCall(api, pool)),
-      ...(await throughSdk(api)),
-      ...(await together(api)),
-      ...(await exchanges(api, warm, postgres)),
+      ...(await perCall(api, pool, share)),
+      ...(await throughSdk(api, share)),
+      ...(await together(api, share)),
+      ...(await exchanges(api, warm, postgres, share)),
     };
   } finally {
     await pool.end();
@@ -54,14 +57,14 @@ function post(port: number, body: string): Promise<string> {
   });
 }
 
-async function perCall(api: Server, pool: pg.Pool): Promise<Figures> {
+async function perCall(api: Server, pool: pg.Pool, share: number): Promise<Figures> {
   const body = JSON.stringify({ resourceArn, secretArn, sql, parameters });
   const times = await interleaved(
     {
       standIn: () => post(api.port, body),
       pool: () => pool.query("SELECT $1::int8 + 1 AS n", [1]),
     },
-    { rounds: 15, calls: 300, warmUp: 1000 },
+    { rounds: 15, calls: 300 * share, warmUp: 1000 * share },
   );
   return {
     "one call, raw HTTP to the stand-in": rounded(times.standIn.median),
@@ -71,7 +74,7 @@ async function perCall(api: Server, pool: pg.Pool): Promise<Figures> {
   };
 }
 
-async function throughSdk(api: Server): Promise<Figures> {
+async function throughSdk(api: Server, share: number): Promise<Figures> {
   const answer = JSON.stringify({ records: [[{ longValue: 2 }]], numberOfRecordsUpdated: 0 });
   const empty = await serveAnswer(answer);
   const calling = (endpoint: string) => {
@@ -84,7 +87,7 @@ async function throughSdk(api: Server): Promise<Figures> {
   };
   const times = await interleaved(
     { standIn: calling(api.endpoint), empty: calling(empty.endpoint) },
-    { rounds: 15, calls: 200, warmUp: 1000 },
+    { rounds: 15, calls: 200 * share, warmUp: 1000 * share },
   );
   await empty.stop();
   return {
@@ -96,10 +99,10 @@ async function throughSdk(api: Server): Promise<Figures> {
 }
 
 /** Ideally 1: eight callers take as long as one does. 8 would be one after the other. */
-async function together(api: Server): Promise<Figures> {
+async function together(api: Server, share: number): Promise<Figures> {
   const body = JSON.stringify({ resourceArn, secretArn, sql: "SELECT pg_sleep(0.02)::text" });
   const calls = (clients: number) => () => Promise.all(Array.from({ length: clients }, () => post(api.port, body)));
-  const times = await interleaved({ one: calls(1), eight: calls(8) }, { rounds: 10, calls: 20 });
+  const times = await interleaved({ one: calls(1), eight: calls(8) }, { rounds: 10, calls: 20 * share });
   return { "8 clients at once against 1, ratio": rounded(times.eight.median / times.one.median, 2) };
 }
 
@@ -120,12 +123,12 @@ const rawDatabase = (api: Server, schema: string) => ({
 });
 
 /** Each exchange hands in 100 results and claims the next 100. */
-async function exchanges(api: Server, warm: Server, postgres: LocalPostgres): Promise<Figures> {
+async function exchanges(api: Server, warm: Server, postgres: LocalPostgres, share: number): Promise<Figures> {
   process.env.AWS_ACCESS_KEY_ID ??= "bench";
   process.env.AWS_SECRET_ACCESS_KEY ??= "bench";
   const rounds = 16;
-  const calls = 20;
-  const warmUp = 40;
+  const calls = 20 * share;
+  const warmUp = 40 * share;
   const speaking = async (schema: string, connect: (schema: string) => Pick<Database, "query">) => {
     const setUp = connectPg({ url: postgres.url, schema });
     await migrate(setUp);

@@ -1,37 +1,55 @@
-/** `npm run bench -- [--only NAME] [--quick] [--json]`: every other module of this folder that exports `bench`. Figures, no judgement. */
-import { globSync } from "node:fs";
-import { cpus } from "node:os";
-import { basename } from "node:path";
+/**
+ * `npm run bench -- [--only NAME ...] [--quick] [--json] [--write]`. A table for people; with --json the same as the last line; with --write
+ * the figures are merged into figures.json, and README.md and figures.svg are made anew from it.
+ */
+import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
+import { POSTGRES_SETTINGS } from "./support/arena.ts";
+import { load, NAMES, type Name } from "./support/figures.ts";
+import { GRAPHILE } from "./support/graphile.ts";
+import { type Measured, machine, write } from "./support/page.ts";
+import { PG_BOSS } from "./support/pg-boss.ts";
+import { plainTable } from "./support/table.ts";
 
-export interface BenchOptions {
-  /** Small and once: a smoke test, whose figures mean nothing. */
-  readonly quick: boolean;
-}
-
-export type Figures = Readonly<Record<string, number | string>>;
-
-const { values } = parseArgs({
-  options: { only: { type: "string" }, quick: { type: "boolean" }, json: { type: "boolean" } },
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true },
+    quick: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
+  },
 });
-const found = globSync("*.ts", { cwd: import.meta.dirname }).sort();
-const results: Record<string, Figures> = {};
-for (const file of found) {
-  const name = basename(file, ".ts");
-  if (file === basename(import.meta.filename) || (values.only !== undefined && values.only !== name)) continue;
-  const { bench } = (await import(`./${file}`)) as { bench?: (options: BenchOptions) => Promise<Figures> };
-  if (bench === undefined) continue;
-  results[name] = await bench({ quick: values.quick === true });
-  if (!values.json) {
-    process.stdout.write(`${name}\n`);
-    for (const [what, figure] of Object.entries(results[name]))
-      process.stdout.write(`  ${what.padEnd(40)} ${figure}\n`);
-  }
+const unknown = flags.only?.filter((name) => !NAMES.includes(name as Name)) ?? [];
+if (unknown.length > 0 || (flags.write && flags.quick)) {
+  process.stderr.write(
+    unknown.length > 0
+      ? `There is no bench ${unknown.join(", ")}. There are: ${NAMES.join(", ")}.\n`
+      : "--quick is a smoke test: its figures are not written.\n",
+  );
+  process.exit(2);
 }
-if (Object.keys(results).length === 0) {
-  process.stderr.write(`There is no bench ${values.only}.\n`);
-  process.exitCode = 2;
-} else if (values.json) {
-  const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, node: process.version };
-  process.stdout.write(`${JSON.stringify({ at: new Date().toISOString(), machine, results })}\n`);
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+say(
+  [
+    `Postgres: ${Object.entries({ ...POSTGRES_SETTINGS, fsync: "on", synchronous_commit: "on" })
+      .map(([name, value]) => `${name} ${value}`)
+      .join(", ")}`,
+    `Peers: ${GRAPHILE.batching.text}`,
+    `       ${GRAPHILE.plain.text} (small, latency)`,
+    `       ${PG_BOSS}`,
+  ].join("\n"),
+);
+const results: Partial<Record<Name, Measured>> = {};
+for (const name of NAMES) {
+  if (flags.only !== undefined && !flags.only.includes(name)) continue;
+  const { about, bench, targets = [] } = await load(name);
+  const load1 = loadavg()[0]!;
+  const startedAt = performance.now();
+  const figures = await bench({ quick: flags.quick });
+  const seconds = Math.round((performance.now() - startedAt) / 1000);
+  results[name] = { at: new Date().toISOString(), seconds, loadBefore: Number(load1.toFixed(2)), figures };
+  say(`\n${name} (${seconds} s)\n${about}\n${plainTable(figures, flags.quick ? [] : targets)}`);
 }
+if (flags.write) await write(results);
+if (flags.json) say(JSON.stringify({ machine: machine(), results }));

@@ -9,14 +9,14 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-const bin = fileURLToPath(new URL("../../infra/stint.js", import.meta.url));
+const bin = fileURLToPath(new URL("../../../infra/stint.js", import.meta.url));
 
 /** `stint data-api` in front of that Postgres. */
 export const serveDataApi = (url: string, ...flags: string[]): Promise<Server> =>
   serve([bin, "data-api", "--port", "0", "--url", url, ...flags]);
 
-/** Answers each request with one text and does nothing else. */
-export const serveAnswer = (answer: string): Promise<Server> =>
+/** Answers each request with one text, after so many milliseconds, and does nothing else. */
+export const serveAnswer = (answer: string, afterMs = 0): Promise<Server> =>
   serve([
     "--input-type=module",
     "--eval",
@@ -24,7 +24,8 @@ export const serveAnswer = (answer: string): Promise<Server> =>
     const answer = ${JSON.stringify(answer)};
     const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(answer) };
     const server = createServer({ keepAliveTimeout: 65000 }, (request, response) => {
-      request.resume().on("end", () => response.writeHead(200, headers).end(answer));
+      const reply = () => response.writeHead(200, headers).end(answer);
+      request.resume().on("end", () => (${afterMs} > 0 ? setTimeout(reply, ${afterMs}) : reply()));
     });
     server.listen(0, "127.0.0.1", () => console.log("http://127.0.0.1:" + server.address().port));`,
   ]);

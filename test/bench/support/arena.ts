@@ -1,0 +1,39 @@
+/** One Postgres, and a fresh database for each turn: what one contestant left behind must not weigh on the next. */
+import { randomUUID } from "node:crypto";
+import { startPostgres } from "../../../infra/local/postgres.ts";
+import { administer } from "../../support/postgres.ts";
+
+export interface FreshDatabase {
+  readonly name: string;
+  readonly url: string;
+}
+
+export interface Arena {
+  /** A new, empty database; dropped after the turn. */
+  inFresh<T>(turn: (database: FreshDatabase) => Promise<T>): Promise<T>;
+}
+
+/** The same for all. Durable as in production: fsync and synchronous_commit stay on. */
+export const POSTGRES_SETTINGS = { max_connections: "200", shared_buffers: "512MB", max_wal_size: "4GB" };
+
+export async function inArena<T>(
+  work: (arena: Arena) => Promise<T>,
+  settings: Record<string, string> = {},
+): Promise<T> {
+  const postgres = await startPostgres({ settings: { ...POSTGRES_SETTINGS, ...settings } });
+  try {
+    return await work({
+      async inFresh(turn) {
+        const name = `bench_${randomUUID().slice(0, 8)}`;
+        await administer(postgres.url, [`CREATE DATABASE "${name}"`]);
+        try {
+          return await turn({ name, url: postgres.urlOf(name) });
+        } finally {
+          await administer(postgres.url, [`DROP DATABASE "${name}" WITH (FORCE)`]);
+        }
+      },
+    });
+  } finally {
+    await postgres.stop("immediate");
+  }
+}
