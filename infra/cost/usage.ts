@@ -25,7 +25,7 @@ const LEAST_ACU = 0.5;
 const RETENTION_DAYS = 30;
 
 /** What infra/resources makes: the deployment's own secrets, and the owner's that RDS manages. */
-export const FIXED = { metrics: 12, alarms: 10, dashboards: 1, secrets: 7 };
+export const FIXED = { metrics: 12, alarms: 9, dashboards: 1, secrets: 7 };
 
 /** Lambda's five pollers of a queue wait 20 s each time. */
 const EMPTY_RECEIVES = 5 * 3 * 60 * HOURS_A_MONTH;
