@@ -42,6 +42,7 @@ export class Drain {
   #stoppedAt = 0;
   #hungry = true;
   #rung = false;
+  #worked = false;
   #startedAt = performance.now();
   answer: Answer | undefined;
   left: LeaveReason = "nothing_due";
@@ -212,6 +213,10 @@ export class Drain {
         },
         signal,
       );
+      if (!this.#worked && (answer.tasks.length > 0 || answer.silent)) {
+        this.#worked = true;
+        await this.#options.beforeWork?.();
+      }
     } finally {
       giveBack();
     }

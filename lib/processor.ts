@@ -43,7 +43,12 @@ export function createProcessorHandler(options: ProcessorOptions) {
       ...(options.onFailure && { onFailure: options.onFailure }),
       ...(config.wakeFunction !== undefined && { wake: wakeThrough(config, config.wakeFunction) }),
     };
-    const work = () => observe(() => runTick(tick, invocation), { databases, config, remainingMs });
+    const work = (beforeWork?: () => Promise<void>) =>
+      observe(() => runTick(tick, { ...invocation, ...(beforeWork && { beforeWork }) }), {
+        databases,
+        config,
+        remainingMs,
+      });
     // Whoever stays is there when the next task is due.
     if (config.wakeQueueUrl === undefined || tick.resident) return await work();
     return await arrangingWakes(config, config.wakeQueueUrl, { databases, release: registry.release, log }, work);

@@ -19,19 +19,21 @@ export function wakeThrough({ numThreads, lambdaEndpoint }: Config, functionName
   };
 }
 
-/** Works, and sees to it that somebody is called when there is something to do after it, or if it dies. */
+/**
+ * Works, and sees to it that somebody is called when there is something to do after it, or if it dies working. One that finds nothing
+ * to do is guarded by nobody: each call would lead to the next for ever, and the database never rest.
+ */
 export async function arrangingWakes<T>(
   { graceMs, sqsEndpoint }: Config,
   queueUrl: string,
   options: Pick<ArrangeOptions, "databases" | "release" | "log">,
-  work: () => Promise<T>,
+  work: (beforeWork: () => Promise<void>) => Promise<T>,
 ): Promise<T> {
   const { arrangeNextWake, queueWake } = await import("./wake-queue.ts");
   const send = queueWake(queueUrl, sqsEndpoint === undefined ? {} : { endpoint: sqsEndpoint });
   const arrange = (beginning: boolean) => arrangeNextWake({ ...options, graceMs, send, beginning });
-  await arrange(true);
   try {
-    return await work();
+    return await work(() => arrange(true));
   } finally {
     await arrange(false);
   }

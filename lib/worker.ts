@@ -30,6 +30,8 @@ export interface InvocationOptions {
   readonly wake?: Wake;
   /** Rung when something was enqueued: looks before its next poll. */
   readonly bell?: Bell;
+  /** Awaited before the first task starts, or a silent one is waited for: what must be under way should this one die. */
+  readonly beforeWork?: () => Promise<void>;
   /** A visitor looks again until so long after its start, in milliseconds (default 0). */
   readonly lingerMs?: number;
   /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */

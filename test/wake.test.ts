@@ -5,12 +5,14 @@ import type { Context } from "aws-lambda";
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
+import type { Config } from "../lib/config.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { createProcessorHandler } from "../lib/processor.ts";
 import { createRegistry } from "../lib/registry.ts";
 import { readTick, runTick } from "../lib/tick.ts";
 import { arrangeNextWake, queueWake } from "../lib/wake-queue.ts";
+import { arrangingWakes } from "../lib/wakes.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, register, Speaker, type Words } from "./support/exchange.ts";
@@ -337,6 +339,59 @@ describe("wakes at a time, through a queue", async () => {
     const [delay] = await arranged();
     expect(delay).toBeLessThanOrEqual(25);
     expect(delay).toBeGreaterThan(10);
+  });
+
+  test("a call that finds nothing to do leads to no other; one that works is guarded before its first task starts", async () => {
+    const settings = {
+      sleepIntervalMs: 100,
+      graceMs: 20_000,
+      queuePopSize: 4,
+      backoffDefaultMs: 0,
+      invocationMs: 900_000,
+    };
+    const underWay: number[][] = [];
+    const working = createRegistry([note.handle(() => void underWay.push([...sent]))], null);
+    const call = async () => {
+      sent.length = 0;
+      const { databases, log } = common;
+      return await arrangingWakes(
+        { graceMs: settings.graceMs, sqsEndpoint: endpoint } as Config,
+        `${endpoint}/000000000000/stint-wakes`,
+        { databases, release: working.release, log },
+        (beforeWork) =>
+          runTick(readTick({ wake: true }, 2), { databases, registry: working, settings, log, beforeWork }),
+      );
+    };
+    expect(await call()).toMatchObject({ claimed: 0 });
+    expect(sent).toEqual([]);
+    await client.enqueueMany(note, [{}, {}]);
+    expect(await call()).toMatchObject({ succeeded: 2 });
+    expect(sent.length).toBe(1);
+    expect(sent[0]).toBeGreaterThan(20);
+    expect(sent[0]).toBeLessThanOrEqual(25);
+    expect(underWay).toEqual([sent, sent]);
+    // It comes, when there is nothing left to look after.
+    await db.sql("UPDATE arranged_wake SET at = at - interval '1 minute'");
+    await call();
+    expect(sent).toEqual([]);
+  });
+
+  test("the application's schedules call somebody; the built-in ones run when somebody comes", async () => {
+    const schedule = (identifier: string, seconds: number) =>
+      db.sql(
+        "INSERT INTO recurring_task (identifier, schedule, next_at) VALUES ($1, '', clock_timestamp() + $2 * interval '1 second')",
+        [identifier, seconds],
+      );
+    await register(db, "r2", { nightly: {}, "task_processor.fold_counters": {} });
+    await schedule("task_processor.fold_counters", 100);
+    const arrange = () => arrangeNextWake({ ...common, release: "r2", beginning: false });
+    sent.length = 0;
+    await arrange();
+    expect(sent).toEqual([]);
+    await schedule("nightly", 300);
+    await arrange();
+    expect(sent.length).toBe(1);
+    expect(sent[0]).toBeGreaterThan(200);
   });
 
   test("one that died holding tasks is found by who is called then: they run again, though nobody polls", async () => {

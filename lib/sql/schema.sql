@@ -2291,7 +2291,7 @@ CREATE TABLE arranged_wake (
 
 -- statement
 -- When somebody must look next: at the next due task or occurrence that p_release knows, and when an invocation that lives now would
--- count as silent. Milliseconds from now for the caller to arrange, at most p_most_ms; null when an earlier call is under way or none is needed.
+-- count as silent. Built-in schedules call nobody: they run when somebody comes. Milliseconds from now for the caller to arrange, at most p_most_ms; null when an earlier call is under way or none is needed.
 CREATE FUNCTION arrange_wake_v1(p_release text, p_grace_ms float8, p_most_ms float8, p_beginning boolean) RETURNS float8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -2311,7 +2311,8 @@ BEGIN
       WHERE r.release_id = p_release AND NOT EXISTS (SELECT FROM paused_identifier q WHERE q.identifier IN (r.identifier, '*'))),
     (SELECT min(t.scheduled_for) FROM task t JOIN release_task r ON r.release_id = p_release AND r.identifier = t.identifier
       WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND NOT EXISTS (SELECT FROM paused_identifier q WHERE q.identifier IN (r.identifier, '*'))),
-    (SELECT min(next_at) FROM recurring_task WHERE enabled AND identifier IN (SELECT identifier FROM release_task WHERE release_id = p_release)),
+    (SELECT min(next_at) FROM recurring_task WHERE enabled AND NOT starts_with(identifier, 'task_processor.')
+      AND identifier IN (SELECT identifier FROM release_task WHERE release_id = p_release)),
     (SELECT min(last_seen_at) + p_grace_ms * 1.25 * interval '1 millisecond' FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
   INTO v_at;
   -- The caller's own heartbeat is not there yet.
