@@ -193,6 +193,19 @@ describe("the simulation", () => {
     expect(doubled.invocations / even.invocations).toBeCloseTo(1.2, 1);
   });
 
+  test("quiet: an hourly look and the dead man's call of what it did, then the database rests; a task waits for a start alone", () => {
+    const idle = simulate(workloadOf("quiet", { ...GIVEN, tasksPerMonth: 0 }), { seed: 1, events });
+    expect(perMinute(idle.invocations) * 60).toBeCloseTo(2, 1);
+    // Half a minute, and five to pause, of each hour.
+    expect(idle.awakeMs / MONTH_MS).toBeGreaterThan(300 / 3600);
+    expect(idle.awakeMs / MONTH_MS).toBeLessThan(400 / 3600);
+    const little = simulate(workloadOf("quiet", { ...GIVEN, tasksPerMonth: 3000 }), { seed: 1, events });
+    expect(little.awakeMs).toBeGreaterThan(idle.awakeMs);
+    expect(little.awakeMs).toBeLessThan(MONTH_MS / 2);
+    expect(little.pickUpMs.p50).toBeLessThan(1000);
+    expect(little.rescueMs.p99).toBeLessThan(20_000 * 1.25 + 20_000);
+  });
+
   test("too few places: it says that it falls behind", () => {
     const few = { ...GIVEN, tasksPerMonth: MONTH_MS / 10, slots: 1, places: 1 };
     expect(simulate(workloadOf("standard", few), { seed: 1, events }).fallsBehind).toBe(true);

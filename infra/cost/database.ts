@@ -157,9 +157,10 @@ export class Database {
   arrange(beginning: boolean): number | undefined {
     const { now } = this.#time;
     const silentMs = this.#workload.graceMs * 1.25;
-    const due = [this.#builtInAt, ...[...this.#beats].map((beat) => beat.lastSeenAt + silentMs)];
+    const due = [...this.#beats].map((beat) => beat.lastSeenAt + silentMs);
     if (this.waiting > 0 || this.#suspects.length > 0) due.push(now);
     if (beginning) due.push(now + silentMs);
+    if (due.length === 0) return undefined;
     const at = Math.min(Math.max(Math.min(...due), now + 1000), now + MOST_DELAY_MS);
     if (this.#arrangedAt >= now && this.#arrangedAt <= at + 1000) return undefined;
     this.#arrangedAt = at;

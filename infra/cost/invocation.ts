@@ -20,6 +20,8 @@ export interface Surroundings {
   /** Calls an invocation for a free seat. */
   readonly call: (slot: number) => void;
   readonly onStarted: (batch: Batch) => void;
+  /** As of lib/worker.ts: goes on when a dead man's call is under way. */
+  readonly beforeWork?: (then: () => void) => void;
 }
 
 const LINGER_MS = 100;
@@ -45,6 +47,7 @@ export class Invocation {
   #leaving = false;
   #answer: Answer | undefined;
   #exchanges = 0;
+  #worked = false;
   /** A wait that was cut short is not to happen once more. */
   #waits = 0;
   #waiting = false;
@@ -157,8 +160,20 @@ export class Invocation {
       if (this.over) return;
       const answer = database.exchange(this.#beat, { first, onlyFree, want, ending, done, wakeMost });
       time.in(requestMs / 2, () => {
-        if (!this.over) this.#hear(answer, ending, floors && want > 0);
+        if (!this.over) this.#guard(answer, () => this.#hear(answer, ending, floors && want > 0));
       });
+    });
+  }
+
+  #guard({ batch, silent, recurring }: Answer, then: () => void): void {
+    const { beforeWork } = this.#around;
+    if (this.#worked || beforeWork === undefined || (batch === undefined && !silent && !recurring)) {
+      then();
+      return;
+    }
+    this.#worked = true;
+    beforeWork(() => {
+      if (!this.over) then();
     });
   }
 

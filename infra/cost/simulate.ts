@@ -58,8 +58,8 @@ export function simulate(
     assumptions: { ...assumptions, killsAnHour: Number.MIN_VALUE },
     ms: MONTH_MS,
     events,
-    // Of few slots one at a time; of very many so many that most of them are well.
-    kills: { meanGapMs: 600_000 / workload.slots, atOnce: Math.ceil(workload.slots / 50), most: KILLS },
+    // Of few slots one at a time, and its seat is taken again before the next; of very many so many that most of them are well.
+    kills: { meanGapMs: 3_000_000 / workload.slots, atOnce: Math.ceil(workload.slots / 50), most: KILLS },
   }).run();
   return perMonth(workload, month, rescue);
 }

@@ -1,8 +1,9 @@
 /** A stretch of time under simulation: ticks with their jitter, losses and duplicates, tasks, bursts, wakes, deaths. */
+import { letArrive } from "./arrivals.ts";
 import { type Batch, Database } from "./database.ts";
 import { Invocation, type Seating } from "./invocation.ts";
 import { Chance, Histogram, Timeline } from "./timeline.ts";
-import { type Assumptions, MONTH_MS, type Workload } from "./workload.ts";
+import type { Assumptions, Workload } from "./workload.ts";
 
 /** What happened in it. */
 export interface Counts {
@@ -45,12 +46,9 @@ export interface KillOptions {
   readonly most: number;
 }
 
-/** Above so many tasks a second they come in groups. */
-const MOST_ARRIVALS_A_SECOND = 1000;
 const WAKE_EVERY_MS = 1000;
 const WAKE_LINGER_MS = 1500;
 const WAKE_ROUNDS = 3;
-const BURST_LEAST = 50;
 
 interface Living {
   readonly invocation: Invocation;
@@ -65,7 +63,6 @@ export class Window {
   /** When each idle environment was last used, oldest first. */
   readonly #environments: number[] = [];
   readonly #ticks: Chance;
-  readonly #arrivals: Chance;
   readonly #faults: Chance;
   readonly #counts: Counts = {
     ...{ ms: 0, tasks: 0, ticks: 0, invocations: 0, coldStarts: 0, billedMs: 0, requests: 0, queued: 0 },
@@ -80,19 +77,15 @@ export class Window {
   constructor(options: WindowOptions) {
     this.#options = options;
     this.#database = new Database(options.workload, options.assumptions, this.#time);
-    [this.#ticks, this.#arrivals, this.#faults] = [0, 1, 2].map((stream) => new Chance(options.seed, stream)) as [
-      Chance,
-      Chance,
-      Chance,
-    ];
+    this.#ticks = new Chance(options.seed, 0);
+    this.#faults = new Chance(options.seed, 3);
   }
 
   run(): Counts {
-    const { workload, warmUpMs, ms, events, kills } = this.#options;
+    const { workload, assumptions, seed, warmUpMs, ms, events, kills } = this.#options;
     const { quiet, slots } = workload;
     for (let slot = 0; slot < (quiet ? 1 : slots); slot += 1) this.#tick(slot);
-    this.#arrive();
-    this.#burst();
+    letArrive(workload, assumptions, { time: this.#time, seed }, (count) => this.#store(count));
     this.#time.run(warmUpMs);
     this.#countedFrom = this.#time.now;
     this.#counts.requests = -this.#database.requests;
@@ -142,36 +135,6 @@ export class Window {
     due();
   }
 
-  get #tasksASecond(): number {
-    return (this.#options.workload.tasksPerMonth / MONTH_MS) * 1000;
-  }
-
-  /** One by one, or in groups when there are very many. */
-  #arrive(): void {
-    const perSecond = this.#tasksASecond * (1 - this.#options.assumptions.burstShare);
-    if (perSecond === 0) return;
-    const size = Math.max(1, Math.round(perSecond / MOST_ARRIVALS_A_SECOND));
-    const next = (): void =>
-      this.#time.in(this.#arrivals.wait((size / perSecond) * 1000), () => {
-        this.#store(size);
-        next();
-      });
-    next();
-  }
-
-  #burst(): void {
-    const { burstShare, burstSeconds } = this.#options.assumptions;
-    const perSecond = this.#tasksASecond * burstShare;
-    if (perSecond === 0) return;
-    const size = Math.max(BURST_LEAST, Math.round(this.#tasksASecond * burstSeconds));
-    const next = (): void =>
-      this.#time.in(this.#faults.wait((size / perSecond) * 1000), () => {
-        this.#store(size);
-        next();
-      });
-    next();
-  }
-
   /** A producer's insert; with a call afterwards, at most once a second, where nobody polls. */
   #store(count: number): void {
     const { quiet } = this.#options.workload;
@@ -204,7 +167,7 @@ export class Window {
 
   /** Lambda is called: a handler runs that takes the first of these seats that it may have. */
   #invoke(seatings: readonly Seating[]): void {
-    const { assumptions, workload } = this.#options;
+    const { assumptions } = this.#options;
     const cold = this.#takeEnvironment();
     this.#time.in(assumptions.startMs + (cold ? assumptions.coldStartMs : 0), () => {
       if (this.#counting) {
@@ -213,9 +176,7 @@ export class Window {
         this.#counts.billedMs += cold ? assumptions.coldStartMs : 0;
       }
       const since = this.#time.now;
-      const sit = (): void => this.#sit(seatings, 0, since);
-      if (workload.quiet) this.#arrange(true, sit);
-      else sit();
+      this.#sit(seatings, 0, since);
     });
   }
 
@@ -242,6 +203,7 @@ export class Window {
         database: this.#database,
         call: (slot) => this.#invoke([{ slot, resident: false, onlyFree: true, mayWake: false, lingerMs: 0 }]),
         onStarted: (batch) => this.#started(batch, living),
+        ...(workload.quiet && { beforeWork: (then: () => void) => this.#arrange(true, then) }),
       },
       seatings[place]!,
       onLeft,
@@ -308,11 +270,13 @@ export class Window {
   #arrange(beginning: boolean, then: () => void): void {
     this.#time.in(this.#database.reach(), () => {
       const delayMs = this.#database.arrange(beginning);
-      if (delayMs !== undefined) {
-        if (this.#counting) this.#counts.queued += 1;
-        this.#time.in(Math.ceil(delayMs / 1000) * 1000, () => this.#invoke(this.#anySeat()));
+      if (delayMs === undefined) {
+        then();
+        return;
       }
-      then();
+      if (this.#counting) this.#counts.queued += 1;
+      this.#time.in(Math.ceil(delayMs / 1000) * 1000, () => this.#invoke(this.#anySeat()));
+      this.#time.in(this.#options.assumptions.requestMs, then);
     });
   }
 }
