@@ -19,7 +19,6 @@ export interface Batch {
 /** A heartbeat row. */
 export interface Beat {
   readonly slot: number;
-  epoch: number;
   lastSeenAt: number;
   seenSince: number;
   over: boolean;
@@ -54,7 +53,6 @@ const MOST_DELAY_MS = 900_000;
 const NOTHING = { newest: false, more: false, silent: false, batch: undefined, wake: [], recurring: false };
 
 interface Seat {
-  epoch: number;
   holder: Beat | undefined;
   wokenAt: number;
 }
@@ -85,7 +83,6 @@ export class Database {
     this.#assumptions = assumptions;
     this.#time = time;
     this.#seats = Array.from({ length: workload.slots }, () => ({
-      epoch: 0,
       holder: undefined,
       wokenAt: Number.NEGATIVE_INFINITY,
     }));
@@ -119,7 +116,7 @@ export class Database {
   }
 
   newBeat(slot: number): Beat {
-    return { slot, epoch: 0, lastSeenAt: 0, seenSince: 0, over: false, diedAt: undefined, held: new Set() };
+    return { slot, lastSeenAt: 0, seenSince: 0, over: false, diedAt: undefined, held: new Set() };
   }
 
   exchange(me: Beat, { first, onlyFree, want, ending, done, wakeMost }: Exchange): Answer {
@@ -129,14 +126,12 @@ export class Database {
     if (me.over) return { ...NOTHING, status: "gone" };
     if (first) {
       if (onlyFree && seat.holder !== undefined && !seat.holder.over) return { ...NOTHING, status: "seat_taken" };
-      seat.epoch += 1;
       seat.holder = me;
       seat.wokenAt = Number.NEGATIVE_INFINITY;
-      me.epoch = seat.epoch;
       me.seenSince = now;
       this.#beats.add(me);
     } else if (now - me.lastSeenAt > graceMs / 2) me.seenSince = now;
-    const newest = seat.holder === me && seat.epoch === me.epoch;
+    const newest = seat.holder === me;
     for (const batch of done) me.held.delete(batch);
     if (now - me.seenSince >= graceMs / 4) this.#expireSilent(me);
     const batch = newest && !ending && want > 0 ? this.#claim(me, want) : undefined;

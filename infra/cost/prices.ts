@@ -26,8 +26,9 @@ export const PRICES = {
     unit: "request",
     tiers: million(0.2),
     freeUnits: 1_000_000,
-    source: "https://cloudchipr.com/blog/aws-lambda-pricing",
-    asOf: "2024-12",
+    source:
+      "https://github.com/aws-solutions-library-samples/guidance-for-custom-game-backend-hosting-on-aws/issues/12",
+    asOf: "2023-09",
   },
   lambdaGbSeconds: {
     what: "Lambda on Arm, duration",
@@ -39,7 +40,8 @@ export const PRICES = {
     ],
     freeUnits: 400_000,
     source: "https://cloudchipr.com/blog/aws-lambda-pricing",
-    asOf: "2024-12",
+    asOf: "2024",
+    doubt: "the third tier is not in the stored part of the page",
   },
   dataApiRequests: {
     what: "RDS Data API, requests",
