@@ -2,11 +2,11 @@
  * `npm run bench -- [--only NAME ...] [--quick] [--json] [--write]`. A table for people; with --json the same as the last line; with --write
  * the figures are merged into figures.json, and README.md and figures.svg are made anew from it.
  */
-import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { POSTGRES_SETTINGS } from "./support/arena.ts";
 import { load, NAMES, type Name } from "./support/figures.ts";
 import { GRAPHILE } from "./support/graphile.ts";
+import { busyCores } from "./support/measure.ts";
 import { type Measured, machine, write } from "./support/page.ts";
 import { PG_BOSS } from "./support/pg-boss.ts";
 import { plainTable } from "./support/table.ts";
@@ -44,11 +44,11 @@ const results: Partial<Record<Name, Measured>> = {};
 for (const name of NAMES) {
   if (flags.only !== undefined && !flags.only.includes(name)) continue;
   const { about, bench, targets = [] } = await load(name);
-  const load1 = loadavg()[0]!;
+  const coresBusyBefore = flags.quick ? 0 : await busyCores();
   const startedAt = performance.now();
   const figures = await bench({ quick: flags.quick });
   const seconds = Math.round((performance.now() - startedAt) / 1000);
-  results[name] = { at: new Date().toISOString(), seconds, loadBefore: Number(load1.toFixed(2)), figures };
+  results[name] = { at: new Date().toISOString(), seconds, coresBusyBefore, figures };
   say(`\n${name} (${seconds} s)\n${about}\n${plainTable(figures, flags.quick ? [] : targets)}`);
 }
 if (flags.write) await write(results);

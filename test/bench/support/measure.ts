@@ -1,4 +1,7 @@
 /** Interleaved rounds: what disturbs the machine for a while disturbs every contestant. */
+import { cpus } from "node:os";
+import { pause } from "../../../lib/clock.ts";
+
 export interface Times {
   readonly median: number;
   /** A tenth of the calls were faster: on a busy machine nearer to what a call costs. */
@@ -43,7 +46,7 @@ export async function rounds<Name extends string>(
 ): Promise<Record<Name, number>> {
   const names = Object.keys(contestants) as Name[];
   const heard = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
-  for (const name of names) await contestants[name](warmUp);
+  if (warmUp > 0) for (const name of names) await contestants[name](warmUp);
   for (let round = 0; round < count; round++)
     for (const name of rotated(names, round)) heard[name].push(await contestants[name](tasks));
   return Object.fromEntries(names.map((name) => [name, rounded(quantile(heard[name], 0.5), 1)])) as Record<
@@ -67,3 +70,11 @@ export const quantile = (values: readonly number[], part: number): number =>
   [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))]!;
 
 export const rounded = (value: number, digits = 3): number => Number(value.toFixed(digits));
+
+/** How many cores are busy, over three seconds in which this process does nothing. */
+export async function busyCores(): Promise<number> {
+  const count = () => cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0);
+  const before = count();
+  const ms = await timed(() => pause(3000));
+  return rounded((count() - before) / ms, 2);
+}

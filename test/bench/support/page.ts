@@ -10,8 +10,8 @@ const folder = new URL("../", import.meta.url);
 export interface Measured {
   readonly at: string;
   readonly seconds: number;
-  /** The machine's load of the last minute when it began. */
-  readonly loadBefore: number;
+  /** How many cores others kept busy just before it. */
+  readonly coresBusyBefore: number;
   readonly figures: Figures;
 }
 
@@ -94,10 +94,14 @@ const targetRows = (name: Name, figures: Figures, targets: readonly Target[]): s
       return `| ${name} | ${target.figure} | ${value} | ${wording(target)} | ${isMet(target, value) ? "yes" : "**no**"} |`;
     });
 
-const section = (name: Name, { at, seconds, loadBefore, figures }: Measured, { about, targets = [] }: BenchModule) =>
+const section = (
+  name: Name,
+  { at, seconds, coresBusyBefore, figures }: Measured,
+  { about, targets = [] }: BenchModule,
+) =>
   `### ${name}
 ${about}
 
 ${markdownTable(figures, targets)}
 
-${at.slice(0, 16).replace("T", " ")} UTC, ${seconds} s; load before it ${loadBefore}.`;
+${at.slice(0, 16).replace("T", " ")} UTC, ${seconds} s; others kept ${coresBusyBefore} cores busy before it.`;
