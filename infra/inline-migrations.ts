@@ -17,19 +17,20 @@ const statementsOf = (text: string): string[] =>
         .replace(/;$/, ""),
     );
 
+const files = readdirSync(folder)
+  .filter((file) => file.endsWith(".sql"))
+  .sort();
+
 /** The module's text, for the .sql files as they are now. */
 export function inlinedMigrations(): string {
-  const migrations = readdirSync(folder)
-    .filter((file) => file.endsWith(".sql"))
-    .sort()
-    .map((file) => {
-      const text = readFileSync(new URL(file, folder), "utf8");
-      return {
-        name: file.replace(/\.sql$/, ""),
-        sha256: createHash("sha256").update(text).digest("hex"),
-        statements: statementsOf(text),
-      };
-    });
+  const migrations = files.map((file) => {
+    const text = readFileSync(new URL(file, folder), "utf8");
+    return {
+      name: file.replace(/\.sql$/, ""),
+      sha256: createHash("sha256").update(text).digest("hex"),
+      statements: statementsOf(text),
+    };
+  });
   return [
     "// Made by `npm run migrations` from the .sql files beside it. A test holds the two equal.",
     'import type { Migration } from "../migrate.ts";',
@@ -39,4 +40,15 @@ export function inlinedMigrations(): string {
   ].join("\n");
 }
 
-if (import.meta.main) writeFileSync(new URL("inlined.ts", folder), inlinedMigrations());
+/** By name alone: a function that only wants to know how new the schema is must not carry all of its text. */
+export const newestMigration = (): string =>
+  [
+    "// Made by `npm run migrations` from the names of the .sql files beside it. A test holds the two equal.",
+    `export const NEWEST_MIGRATION = ${JSON.stringify(files.at(-1)!.replace(/\.sql$/, ""))};`,
+    "",
+  ].join("\n");
+
+if (import.meta.main) {
+  writeFileSync(new URL("inlined.ts", folder), inlinedMigrations());
+  writeFileSync(new URL("newest.ts", folder), newestMigration());
+}

@@ -33,14 +33,14 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 15_000;
 
 /**
- * Runs until the signal aborts.
+ * Runs until the signal aborts. False when a database could not be told of the end: what was held there is taken over after the grace period.
  * @throws StintError schema_missing, definition_invalid, or what a database refuses for good, before anything is claimed
  */
-export async function runTaskProcessor(options: TaskProcessorOptions): Promise<void> {
+export async function runTaskProcessor(options: TaskProcessorOptions): Promise<boolean> {
   const { config, databases, handlers, log, signal } = options;
   const registry = createRegistry([...handlers, ...builtInHandlers(config, databases)], null);
   await untilReady(options);
-  if (signal.aborted) return;
+  if (signal.aborted) return true;
   const residents = Math.min(config.residentSlots ?? config.numThreads, config.numThreads);
   log.info("task processor started", {
     threads: config.numThreads,
@@ -77,7 +77,8 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<v
       }),
     );
   });
-  await Promise.all([...seatings.flat(), ...attending]);
+  const [told] = await Promise.all([Promise.all(seatings.flat()), ...attending]);
+  return told.every((one) => one);
 }
 
 /** Waits for databases that are away, so that a container may start before its database. */
@@ -112,18 +113,20 @@ interface Seating extends TaskProcessorOptions {
   readonly resident: boolean;
 }
 
-/** Takes a seat, and another whenever that one is lost, until the signal aborts. */
-async function keepSeated(seating: Seating): Promise<void> {
+/** Takes a seat, and another whenever that one is lost, until the signal aborts. False when it ended with a lease lost. */
+async function keepSeated(seating: Seating): Promise<boolean> {
   const { config, signal } = seating;
   const log = seating.log.with({
     thread: seating.thread,
     ...(config.databases.length > 1 && { database: seating.name }),
   });
   let called: number | undefined;
+  let told = true;
   for (let failures = 0; !signal.aborted; ) {
     try {
       const report = await sitDown(seating, called);
       failures = 0;
+      told = report?.left !== "lease_lost";
       const waitMs = pauseAfter(report, seating, log);
       called = seating.resident ? void (await pause(waitMs, signal)) : await seating.resting.rest(waitMs, signal);
     } catch (error) {
@@ -131,6 +134,7 @@ async function keepSeated(seating: Seating): Promise<void> {
       failures += 1;
     }
   }
+  return told;
 }
 
 /** Tells how it went, and how long to wait before the next seat. */

@@ -76,38 +76,10 @@ async function prepare(database: Database, orders: readonly RoleOrder[], untilMs
     } catch (error) {
       // Both are safe to repeat, so an outcome nobody knows is asked for again.
       const passing = ["database_unavailable", "database_outcome_unknown"].includes(codeOf(error) ?? "");
-      if (!passing || performance.now() + RETRY_MS > deadline) throw explained(error);
+      if (!passing || performance.now() + RETRY_MS > deadline) throw error;
       await pause(RETRY_MS);
     }
   }
-}
-
-/** What a refusal of AWS comes down to, and what to do. */
-const CAUSES: readonly (readonly [RegExp, string])[] = [
-  [
-    /HttpEndpointNotEnabled|HttpEndpoint is not enabled/i,
-    "The cluster has no Data API. Enable it: `aws rds enable-http-endpoint --resource-arn ARN`, or EnableHttpEndpoint in its template.",
-  ],
-  [/DatabaseNotFound|3D000/, "There is no such cluster or database: look at databaseClusterArn and databaseName."],
-  [
-    /InvalidSecret|SecretsError|28P01|28000|password authentication/i,
-    "The secret is not one that may log in: databaseSecretArn names a secret with the user name and password of the schema's owner.",
-  ],
-  [
-    /AccessDenied|Forbidden|not authorized/i,
-    "The function's role may not use this cluster or secret: a secret of your own with a key of your own needs the kmsKeyArn parameter.",
-  ],
-  [
-    /42501|permission denied/i,
-    "The owner's login lacks a right: it has to own the schema (or may CREATE in the database) and to have CREATEROLE.",
-  ],
-];
-
-function explained(error: unknown): unknown {
-  if (!(error instanceof StintError)) return error;
-  const text = `${error.message} ${(error as { sqlState?: string }).sqlState ?? ""}`;
-  const cause = CAUSES.find(([pattern]) => pattern.test(text));
-  return cause === undefined ? error : new StintError(error.code, `${cause[1]} (${error.message})`, { cause: error });
 }
 
 const said = (error: unknown): string => {

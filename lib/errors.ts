@@ -18,7 +18,6 @@ export type ErrorCode =
   | "payload_too_large"
   | "run_method_unsupported"
   | "schema_missing"
-  | "schema_too_new"
   | "slot_invalid"
   | "transaction_invalid"
   | "unknown_identifier"

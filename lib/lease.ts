@@ -6,6 +6,7 @@ import { StintError } from "./errors.ts";
 import { type Answer, type ClaimedTask, decodeTask, type Header, type Request } from "./messages.ts";
 import { type Registry, registrationOf } from "./registry.ts";
 import { exchange, registerRelease } from "./sql/exchange.ts";
+import { NEWEST_MIGRATION } from "./sql/migrations/newest.ts";
 
 export interface LeaseOptions {
   readonly database: Database;
@@ -121,7 +122,8 @@ export class Lease {
       ),
       this.#lost.signal,
     );
-    const header = JSON.parse(rows[0]!.answer) as Header;
+    if (rows[0] === undefined) throw schemaTooOld();
+    const header = JSON.parse(rows[0].answer) as Header;
     if (header.status === "unknown_release") {
       const { registry } = this.#options;
       this.requests += 1;
@@ -177,6 +179,15 @@ export class Lease {
     };
   }
 }
+
+const schemaTooOld = (): DatabaseError =>
+  new DatabaseError(
+    "schema_missing",
+    `The database's schema is older than this release: it lacks ${NEWEST_MIGRATION}. Run \`stint migrate\`. Nothing was claimed.`,
+    "never",
+    undefined,
+    undefined,
+  );
 
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -163,12 +163,12 @@ describe("a deployment", () => {
     try {
       const powerless = await deploy(api.endpoint, nameOf(db));
       expect(powerless.Status).toBe("FAILED");
-      expect(powerless.Reason).toMatch(/^database_failed: The owner's login lacks a right/);
+      expect(powerless.Reason).toMatch(/^database_failed: The login lacks a right/);
       const unknown = await deploy(api.endpoint, nameOf(db), { secretArn: `${LOCAL.secretArn}-other` });
       expect(unknown.Status).toBe("FAILED");
       expect(unknown.Reason).toMatch(/secret/i);
       const lost = await deploy(api.endpoint, "no_such_database");
-      expect(lost.Reason).toContain("look at databaseClusterArn and databaseName");
+      expect(lost.Reason).toContain("look at DATABASE_RESOURCE_ARN and DATABASE_NAME (databaseClusterArn and databaseName of a stage)");
     } finally {
       await api.close();
       await db.sql(`DROP ROLE ${user}`);

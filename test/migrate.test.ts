@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inlinedMigrations } from "../infra/inline-migrations.ts";
+import { inlinedMigrations, newestMigration } from "../infra/inline-migrations.ts";
 import { connectPg } from "../lib/database/pg.ts";
 import { type Migration, migrate, pendingMigrations } from "../lib/sql/migrate.ts";
 import { migrations } from "../lib/sql/migrations/inlined.ts";
@@ -63,7 +63,9 @@ test("another schema's name serves a second application in the same database", a
 });
 
 test("the inlined migrations are the files", () => {
-  expect(readFileSync(new URL("../lib/sql/migrations/inlined.ts", import.meta.url), "utf8")).toBe(inlinedMigrations());
+  const made = (file: string) => readFileSync(new URL(`../lib/sql/migrations/${file}`, import.meta.url), "utf8");
+  expect(made("inlined.ts")).toBe(inlinedMigrations());
+  expect(made("newest.ts")).toBe(newestMigration());
 });
 
 test("no statement holds a colon: some clients of the Data API take what follows for a parameter", () => {

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
 import { afterAll, expect, test } from "vitest";
 import { freePort } from "../infra/local/places.ts";
 import { LOCAL } from "../infra/local/stack.ts";
@@ -40,7 +41,7 @@ const runs = statement<{ succeeded: number }>()(
 );
 
 test("serves, runs tasks, and Ctrl-C ends all of its processes", { timeout: SLOW_MS }, async () => {
-  const { child, ended, url, dataApiUrl } = await running();
+  const { child, ended, url, dataApiUrl, output } = await running();
   const health = await fetch(`${url}/health?format=json`);
   expect([health.status, await health.json()]).toEqual([
     200,
@@ -55,6 +56,19 @@ test("serves, runs tasks, and Ctrl-C ends all of its processes", { timeout: SLOW
   const database = await connectDatabase({ kind: "data-api", ...LOCAL }, { endpoint: dataApiUrl });
   await until(async () => (await database.query(runs, {}))[0]!.succeeded >= 3);
   await database.close();
+
+  const [, postgresUrl] = /^ {2}Postgres +(\S+)$/m.exec(output())!;
+  const postgres = new pg.Client({ connectionString: postgresUrl });
+  await postgres.connect();
+  await until(async () => {
+    await Promise.all([fetch(`${url}/processor/monitoring`), fetch(`${url}/health`)]);
+    const { rows } = await postgres.query(
+      "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'rds-data-api' ORDER BY 1",
+    );
+    const names = ["operator", "producer", "worker"].map((kind) => `task_processor_${kind}`);
+    return names.every((name) => rows.some(({ usename }) => usename === name));
+  });
+  await postgres.end();
 
   const processes = descendants(child.pid!);
   expect(processes.some(({ command }) => command.includes("offline"))).toBe(true);

@@ -222,6 +222,21 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     });
   });
 
+  test("a schema older than the release is refused in the first call, and nothing is claimed", async () => {
+    await tasks.enqueue(greet, { n: 1 });
+    const newest = await db.sql<{ name: string; sha256: string }>(
+      "DELETE FROM migration WHERE name = (SELECT max(name) FROM migration) RETURNING name, sha256",
+    );
+    const ended = await run(db, [greet.handle(() => {})]).catch((error: unknown) => error);
+    await db.sql("INSERT INTO migration (name, sha256) VALUES ($1, $2)", [newest[0]!.name, newest[0]!.sha256]);
+    expect(ended).toMatchObject({
+      code: "schema_missing",
+      message: expect.stringContaining(`it lacks ${newest[0]!.name}. Run \`stint migrate\``),
+    });
+    expect(await db.sql("SELECT FROM heartbeat")).toHaveLength(0);
+    expect(await db.sql("SELECT FROM task WHERE held_by IS NULL")).toHaveLength(1);
+  });
+
   test("it leaves before its time is up, and gives back what it could not finish, forgiven", async () => {
     await tasks.enqueue(defineTask({ identifier: "stubborn", payload: numbered, timeoutMs: 2000 }), { n: 1 });
     const stubborn = defineTask({ identifier: "stubborn", payload: numbered, timeoutMs: 2000 });

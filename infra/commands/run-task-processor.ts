@@ -67,7 +67,7 @@ export const runCommand = (): Command =>
     .addHelpText(
       "after",
       `
-Exit codes: 0 ended by SIGTERM or SIGINT, with nothing held; 1 could not start, or what ran did not end within the grace period;
+Exit codes: 0 ended by SIGTERM or SIGINT, with nothing held; 1 could not start, or ended with something held, which others take over after the grace period;
 2 wrong usage; 143 or 130 ended at once by a second SIGTERM or SIGINT.`,
     )
     .action(run);
@@ -104,9 +104,12 @@ async function run(flags: RunFlags): Promise<void> {
     return outlived(config.graceMs);
   });
   const done = runTaskProcessor({ config, databases, handlers, log, signal: stop.signal });
-  const inTime = await Promise.race([done.then(() => true), overdue.then(() => false)]);
-  if (!inTime)
-    throw new StintError("aborted", "What runs has not ended within the grace period: others take over its tasks.");
+  const end = await Promise.race([done.then((told) => (told ? "clean" : "untold")), overdue.then(() => "late")]);
+  if (end !== "clean") {
+    const why =
+      end === "late" ? "What runs has not ended within the grace period" : "The database did not hear of the end";
+    throw new StintError("aborted", `${why}: others take over its tasks.`);
+  }
   await listener?.close();
   await Promise.allSettled(databases.map((database) => database.close()));
   log.info("stopped");

@@ -1,16 +1,22 @@
 /** Everything an application of Stint needs on this machine: Postgres, the Data API in front of it, the schema. */
 import { connectDataApi } from "../../lib/database/data-api.ts";
+import type { Database } from "../../lib/database/port.ts";
 import { type MigrationReport, migrate } from "../../lib/sql/migrate.ts";
+import { applyRoles, ROLE_KINDS, type RoleKind, type RoleOrder, randomPassword } from "../../lib/sql/roles.ts";
 import { type DataApi, startDataApi } from "./data-api/index.ts";
 import { type LocalPostgres, startPostgres } from "./postgres.ts";
 
 /** Literals of stage `local`: the stand-in knows this one cluster. */
 export const LOCAL = {
   resourceArn: "arn:aws:rds:us-east-1:000000000000:cluster:stint-local",
+  /** Of the schema's owner. */
   secretArn: "arn:aws:secretsmanager:us-east-1:000000000000:secret:stint-local",
   database: "postgres",
   region: "us-east-1",
 } as const;
+
+/** Of a role of least privilege: what a function may not do on AWS fails on this machine too. */
+export const localSecretOf = (kind: RoleKind): string => `${LOCAL.secretArn}-${kind}`;
 
 export interface StackOptions {
   /** Kept between runs; without it a temp folder, swept afterwards. */
@@ -36,10 +42,17 @@ export async function startStack({
 }: StackOptions = {}): Promise<Stack> {
   const postgres = await startPostgres(dataDir === undefined ? {} : { dataDir });
   let dataApi: DataApi | undefined;
+  const logins = ROLE_KINDS.map((kind) => ({ kind, name: `${schema}_${kind}`, password: randomPassword() }));
+  const secrets = {
+    [LOCAL.secretArn]: { user: decodeURIComponent(new URL(postgres.url.replace("@/", "@localhost/")).username) },
+    ...Object.fromEntries(
+      logins.map(({ kind, name: user, password }) => [localSecretOf(kind), { user, password }] as const),
+    ),
+  };
   try {
     dataApi = await startDataApi({
       port: dataApiPort,
-      clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }],
+      clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database, secrets }],
     });
     const environment = {
       DATABASE_RESOURCE_ARN: LOCAL.resourceArn,
@@ -59,7 +72,7 @@ export async function startStack({
       AWS_SECRET_ACCESS_KEY: "local",
     });
     const database = connectDataApi({ ...LOCAL, schema, endpoint: dataApi.endpoint });
-    const migrations = await migrate(database).finally(() => database.close());
+    const migrations = await prepare(database, logins).finally(() => database.close());
     const api = dataApi;
     return {
       postgres,
@@ -76,4 +89,10 @@ export async function startStack({
     await postgres.stop();
     throw error;
   }
+}
+
+async function prepare(database: Database, logins: readonly RoleOrder[]): Promise<MigrationReport> {
+  const report = await migrate(database);
+  await applyRoles(database, logins);
+  return report;
 }

@@ -10,7 +10,7 @@ import { type Offline, startOffline } from "./offline.ts";
 import { dataApiPort, dataFolder, freePort, httpPort, PlaceError, refuseBusy } from "./places.ts";
 import { PostgresError } from "./postgres-error.ts";
 import { type Producer, startProducer } from "./producer.ts";
-import { LOCAL, type Stack, startStack } from "./stack.ts";
+import { LOCAL, localSecretOf, type Stack, startStack } from "./stack.ts";
 
 const STATUS_MS = 10_000;
 const root = resolve(import.meta.dirname, "../..");
@@ -37,7 +37,11 @@ async function run(): Promise<number> {
       MONITORING_ADMIN_TOKEN: adminTokens,
     },
   });
-  const database = await connectDatabase({ kind: "data-api", ...LOCAL }, { endpoint: stack.dataApi.endpoint });
+  const database = await connectDatabase(
+    { kind: "data-api", ...LOCAL, secretArn: localSecretOf("producer") },
+    { endpoint: stack.dataApi.endpoint },
+  );
+  const over = new AbortController();
   let producer: Producer | undefined;
   try {
     const started = await Promise.race([offline.ready.then(() => "ready"), stopped]);
@@ -46,10 +50,11 @@ async function run(): Promise<number> {
     say(welcome(port, stack, logFile, process.env.MONITORING_ADMIN_TOKEN ? undefined : adminToken));
     // Schedules fire at the full minute: this stands in for the first one.
     tick(lambdaPort, { slot: 0, resident: process.env.TASK_PROCESSOR_RESIDENT_SLOTS !== "0" }).catch(() => {});
-    const ended = await Promise.race([stopped, offline.exited, reportForEver(port, producer)]);
+    const ended = await Promise.race([stopped, offline.exited, reportForEver(port, producer, over.signal)]);
     if (typeof ended === "string") return 0;
     throw new PlaceError(`The functions ended by themselves: ${offline.lastLines()}`);
   } finally {
+    over.abort();
     say("Stopping ...");
     await stop(producer, offline, () => database.close(), stack);
   }
@@ -96,12 +101,14 @@ async function tick(lambdaPort: number, event: { slot: number; resident: boolean
     say(`The first invocation failed: ${((await answer.json()) as { errorMessage?: string }).errorMessage}`);
 }
 
-async function reportForEver(port: number, producer: Producer): Promise<never> {
+/** Says nothing more once the signal has aborted. */
+async function reportForEver(port: number, producer: Producer, signal: AbortSignal): Promise<never> {
   for (;;) {
     await sleep(STATUS_MS, undefined, { ref: false });
     const { waiting } = await fetch(`http://127.0.0.1:${port}/processor/monitoring`)
       .then((answer) => answer.json() as Promise<{ waiting?: number }>)
       .catch(() => ({ waiting: undefined }));
+    if (signal.aborted) continue;
     say(
       `${new Date().toISOString().slice(11, 19)}Z  webhooks delivered: ${producer.delivered}, tasks waiting: ${waiting ?? "unknown: the functions' log says why"}`,
     );

@@ -1,4 +1,5 @@
 import { type ErrorCode, StintError } from "../errors.ts";
+import { explained } from "./refusals.ts";
 
 /**
  * What a failed statement means for its caller.
@@ -65,7 +66,7 @@ export function failureOfState(sqlState: string, cause: unknown): DatabaseError 
   if (sqlState === "TP001") return fail("isolation_unsupported", "never");
   if (sqlState === "TP002") return fail("option_invalid", "never");
   if (/^(57014|53|58|XX)/.test(sqlState)) return fail("database_failed", "later");
-  return fail("database_failed", "never");
+  return fail("database_failed", "never", /^(28|3D000|42501)/.test(sqlState) ? explained(message, sqlState) : message);
 }
 
 const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EHOSTUNREACH", "ENETUNREACH"]);
@@ -103,7 +104,7 @@ export function failureOfDataApi(cause: unknown): DatabaseError {
   // The rest of 4xx is what the caller sent, or may not do. A time-out is among them, and says nothing of the statement.
   const refused = status >= 400 && status < 500 && status !== 408 && !name.startsWith("StatementTimeout");
   if (refused || name === "CredentialsProviderError") {
-    return new DatabaseError("database_failed", `${name}: ${messageOf(cause)}`, "never", undefined, cause);
+    return new DatabaseError("database_failed", explained(`${name}: ${messageOf(cause)}`), "never", undefined, cause);
   }
   return unknownOutcome(cause);
 }
