@@ -1,4 +1,7 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
 import * as z from "zod/mini";
 import { readOptions } from "../infra/cost/options.ts";
@@ -16,9 +19,12 @@ import {
   workloadOf,
 } from "../infra/cost/workload.ts";
 import { pause } from "../lib/clock.ts";
+import type { Config } from "../lib/config.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { createRegistry } from "../lib/registry.ts";
+import { readTick, runTick } from "../lib/tick.ts";
+import { arrangingWakes } from "../lib/wakes.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
 import { openDatabase } from "./support/database.ts";
 import { startNode } from "./support/stint.ts";
@@ -271,7 +277,8 @@ describe("the command", () => {
   });
 });
 
-test("a measured run: as many invocations and requests as simulated", async () => {
+/** As the processor function would be, on this machine; `times` of its requests in milliseconds, one each. */
+async function realWorld(workload: Workload) {
   const db = await openDatabase("pg");
   const times: number[] = [];
   const database: typeof db.database = {
@@ -283,68 +290,141 @@ test("a measured run: as many invocations and requests as simulated", async () =
       return rows;
     },
   };
+  const work = defineTask({ identifier: "work", payload: z.object({}) });
+  const stop = new AbortController();
+  const options = {
+    databases: [database],
+    registry: createRegistry([work.handle(() => pause(workload.taskMs))], workload.invocationMs),
+    settings: { ...workload, queuePopSize: workload.places, backoffDefaultMs: 0 },
+    log: silentLog,
+    signal: stop.signal,
+  };
+  const isIdle = async () => (await db.sql("SELECT FROM task LIMIT 1")).length === 0;
+  const median = () => times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)]!;
+  return { db, work, times, stop, options, isIdle, median };
+}
+
+/** Enqueues at random for so long; how many. */
+async function produce(perSecond: number, ms: number, enqueue: () => Promise<unknown>): Promise<number> {
+  const chance = new Chance(7, 0);
+  const endsAt = performance.now() + ms;
+  for (let enqueued = 0; ; enqueued += 1) {
+    await pause(chance.wait(1000 / perSecond));
+    if (performance.now() >= endsAt) return enqueued;
+    await enqueue();
+  }
+}
+
+/** How far two amounts are apart, whichever is larger: 0.25 is a little more than a quarter. */
+const apart = (measured: number, simulated: number): number => Math.abs(Math.log(measured / simulated));
+
+test("a measured run with a resident: as many invocations and requests as simulated", async () => {
+  const perSecond = 12;
   const workload: Workload = {
     ...workloadOf("standard", { ...GIVEN, taskMs: 30, slots: 3, places: 4 }),
-    ...{ tasksPerMonth: (MONTH_MS / 1000) * 12, sleepIntervalMs: 200, graceMs: 5000, tickMs: 2000 },
+    ...{ tasksPerMonth: (MONTH_MS / 1000) * perSecond, sleepIntervalMs: 200, graceMs: 5000, tickMs: 2000 },
   };
-  const settings = {
-    ...{ sleepIntervalMs: 200, graceMs: 5000, queuePopSize: 4, backoffDefaultMs: 0, invocationMs: 900_000 },
-  };
-  const work = defineTask({ identifier: "work", payload: z.object({}) });
-  const registry = createRegistry([work.handle(() => pause(workload.taskMs))], 900_000);
-  const client = createTaskClient({ database: db.database });
-  const chance = new Chance(7, 0);
-  const stop = new AbortController();
+  const { db, work, times, stop, options, isIdle, median } = await realWorld(workload);
   const reports: Promise<InvocationReport>[] = [];
-  const options = { databases: [database], registry, settings, log: silentLog, signal: stop.signal };
   const call = async (slot: number): Promise<void> => {
     reports.push(runInvocation({ ...options, slot, resident: false, onlyFree: true }));
   };
   const wake = { slots: workload.slots, call };
+  const chance = new Chance(8, 0);
   const startedAt = performance.now();
-  const ends = startedAt + 8 * workload.tickMs;
+  const lastsMs = 8 * workload.tickMs;
   const ticks = Array.from({ length: workload.slots }, async (_, slot) => {
-    for (let due = startedAt; due < ends; due += workload.tickMs) {
+    for (let due = startedAt; due < startedAt + lastsMs; due += workload.tickMs) {
       await pause(due + chance.next(workload.tickMs) - performance.now());
       reports.push(runInvocation({ ...options, slot, resident: slot < workload.residents, wake }));
       await pause(due + workload.tickMs - performance.now());
     }
   });
-  let enqueued = 0;
-  for (;;) {
-    await pause(chance.wait(1000 / 12));
-    if (performance.now() >= ends) break;
-    await client.enqueue(work, {});
-    enqueued += 1;
-  }
+  const client = createTaskClient({ database: db.database });
+  const enqueued = await produce(perSecond, lastsMs, () => client.enqueue(work, {}));
   await Promise.all(ticks);
-  while ((await db.sql("SELECT FROM task LIMIT 1")).length > 0) await pause(20);
+  while (!(await isIdle())) await pause(20);
   stop.abort();
   const ended = await Promise.all(reports);
   const seconds = (performance.now() - startedAt) / 1000;
-  const sum = (pick: (report: InvocationReport) => number): number =>
-    ended.reduce((total, report) => total + pick(report), 0);
-  expect(sum(({ succeeded }) => succeeded)).toBe(enqueued);
+  expect(ended.reduce((sum, { succeeded }) => sum + succeeded, 0)).toBe(enqueued);
 
-  const requestMs = times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
   const month = simulate(workload, {
     seed: 1,
     events: 300_000,
-    assumptions: { ...PERFECT, requestMs, startMs: 0, coldStartMs: 0, jitterMs: workload.tickMs },
+    assumptions: { ...PERFECT, requestMs: median(), startMs: 0, coldStartMs: 0, jitterMs: workload.tickMs },
   });
-  const perSecond = (amountAMonth: number): number => (amountAMonth / MONTH_MS) * 1000;
+  const inTheTime = (amountAMonth: number): number => (amountAMonth / MONTH_MS) * 1000 * seconds;
   // A busy machine polls a little less often; chance moves the rest, most of all how often somebody is woken.
-  const ratio = (measured: number, simulated: number): number => measured / seconds / perSecond(simulated);
-  expect(Math.abs(Math.log(ratio(enqueued, month.tasks)))).toBeLessThan(0.25);
-  expect(Math.abs(Math.log(ratio(ended.length, month.invocations)))).toBeLessThan(0.4);
-  expect(
-    Math.abs(
-      Math.log(
-        ratio(
-          sum(({ requests }) => requests),
-          month.requests,
-        ),
+  expect(apart(enqueued, inTheTime(month.tasks))).toBeLessThan(0.25);
+  expect(apart(ended.length, inTheTime(month.invocations))).toBeLessThan(0.4);
+  expect(apart(times.length, inTheTime(month.requests))).toBeLessThan(0.25);
+});
+
+test("a measured run where nobody polls: as many calls a task, and requests a call, as simulated", async () => {
+  const perSecond = 1.5;
+  const workload: Workload = {
+    ...workloadOf("quiet", { ...GIVEN, taskMs: 30, slots: 3, places: 4 }),
+    ...{ tasksPerMonth: (MONTH_MS / 1000) * perSecond, sleepIntervalMs: 200, graceMs: 2400 },
+  };
+  const { db, work, times, options, isIdle, median } = await realWorld(workload);
+  const calls: Promise<InvocationReport>[] = [];
+  const timers = new Set<NodeJS.Timeout>();
+  // Stands for SQS and its event source mapping.
+  const queue = createServer(async (request, response) => {
+    let body = "";
+    for await (const part of request.setEncoding("utf8")) body += part;
+    const { MessageBody, DelaySeconds } = JSON.parse(body) as { MessageBody: string; DelaySeconds: number };
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      call();
+    }, DelaySeconds * 1000);
+    timers.add(timer);
+    response.writeHead(200, { "content-type": "application/x-amz-json-1.0" });
+    response.end(
+      JSON.stringify({ MessageId: "1", MD5OfMessageBody: createHash("md5").update(MessageBody).digest("hex") }),
+    );
+  });
+  await new Promise<void>((resolve) => queue.listen(0, "127.0.0.1", resolve));
+  const sqsEndpoint = `http://127.0.0.1:${(queue.address() as AddressInfo).port}`;
+  const call = (): void => {
+    const { databases, registry, log } = options;
+    calls.push(
+      arrangingWakes(
+        { graceMs: workload.graceMs, sqsEndpoint } as Config,
+        `${sqsEndpoint}/000000000000/wakes`,
+        { databases, release: registry.release, log },
+        (beforeWork) => runTick(readTick({ wake: true }, workload.slots), { ...options, beforeWork }),
       ),
-    ),
-  ).toBeLessThan(0.25);
+    );
+  };
+  try {
+    const client = createTaskClient({ database: db.database, wake: async () => call() });
+    const enqueued = await produce(perSecond, 16_000, () => client.enqueue(work, {}));
+    while (!(await isIdle()) || timers.size > 0) await pause(20);
+    const ended = await Promise.all(calls);
+    expect(ended.reduce((sum, { succeeded }) => sum + succeeded, 0)).toBe(enqueued);
+
+    const month = simulate(workload, {
+      seed: 1,
+      events: 300_000,
+      assumptions: { ...PERFECT, requestMs: median(), startMs: 0, coldStartMs: 0, resumeMs: 0 },
+    });
+    expect(apart(ended.length / enqueued, month.invocations / month.tasks)).toBeLessThan(0.4);
+    expect(apart(times.length / ended.length, month.requests / month.invocations)).toBeLessThan(0.25);
+    console.log(
+      "RATIOS",
+      enqueued,
+      ended.length,
+      times.length,
+      ended.length / enqueued,
+      month.invocations / month.tasks,
+      times.length / ended.length,
+      month.requests / month.invocations,
+    );
+  } finally {
+    for (const timer of timers) clearTimeout(timer);
+    queue.closeAllConnections();
+    queue.close();
+  }
 });
