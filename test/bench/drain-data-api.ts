@@ -17,8 +17,8 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
       {
         "ours, 2 workers, Data API": async (tasks) =>
           (await drainOurs(arena, { tasks, batch: 1000, workers: 2, through: "data-api" })).tasksPerSecond,
-        "graphile-worker": (tasks) => drainGraphile(arena, tasks, "batching"),
-        "pg-boss": (tasks) => drainPgBoss(arena, tasks),
+        "graphile-worker": async (tasks) => (await drainGraphile(arena, tasks, "batching")).tasksPerSecond,
+        "pg-boss": async (tasks) => (await drainPgBoss(arena, tasks)).tasksPerSecond,
       },
       quick ? { tasks: 2_000, warmUp: 0, count: 1 } : { tasks: 100_000, warmUp: 20_000, count: 5 },
     );

@@ -15,7 +15,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
     const median = await rounds(
       {
         ours: async (tasks) => (await drainOurs(arena, { tasks, batch: 10, workers: 2, through: "pg" })).tasksPerSecond,
-        "graphile-worker": (tasks) => drainGraphile(arena, tasks, "plain"),
+        "graphile-worker": async (tasks) => (await drainGraphile(arena, tasks, "plain")).tasksPerSecond,
       },
       quick ? { tasks: 1_000, warmUp: 0, count: 1 } : { tasks: 20_000, warmUp: 2_000, count: 5 },
     );

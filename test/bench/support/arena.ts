@@ -9,6 +9,8 @@ export interface FreshDatabase {
 }
 
 export interface Arena {
+  /** The process id of Postgres. */
+  readonly postmaster: number;
   /** A new, empty database; dropped after the turn. */
   inFresh<T>(turn: (database: FreshDatabase) => Promise<T>): Promise<T>;
 }
@@ -23,6 +25,7 @@ export async function inArena<T>(
   const postgres = await startPostgres({ settings: { ...POSTGRES_SETTINGS, ...settings } });
   try {
     return await work({
+      postmaster: postgres.pid,
       async inFresh(turn) {
         const name = `bench_${randomUUID().slice(0, 8)}`;
         await administer(postgres.url, [`CREATE DATABASE "${name}"`]);

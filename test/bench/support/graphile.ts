@@ -1,6 +1,7 @@
 /** graphile-worker in its best documented configuration. Clocked from the start of its workers to the end of the last job, as ours is. */
 import { Logger, makeWorkerUtils, type Runner, run, type TaskList, type WorkerUtils } from "graphile-worker";
 import type { Arena } from "./arena.ts";
+import { type Clocked, clocked } from "./clock.ts";
 import { Tally } from "./tally.ts";
 
 /** A line a job would cost it more than the job. */
@@ -46,22 +47,21 @@ export const runGraphile = (url: string, mode: GraphileMode, taskList: TaskList)
     noHandleSignals: true,
   });
 
-/** Jobs a second. */
-export const drainGraphile = (arena: Arena, tasks: number, mode: GraphileMode): Promise<number> =>
+export const drainGraphile = (arena: Arena, tasks: number, mode: GraphileMode): Promise<Clocked> =>
   inGraphile(arena, async ({ url, utils }) => {
     for (let n = 0; n < tasks; n += 1000)
       await utils.addJobs(
         Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ identifier: "nothing", payload: { n: n + i } })),
       );
     const tally = new Tally("graphile-worker", tasks);
-    const startedAt = performance.now();
-    const runner = await runGraphile(url, mode, { nothing: (payload) => tally.run((payload as { n: number }).n) });
-    await tally.finished;
-    // Hands in what has run.
-    await runner.stop();
-    const seconds = (performance.now() - startedAt) / 1000;
+    const took = await clocked(arena.postmaster, tasks, async () => {
+      const runner = await runGraphile(url, mode, { nothing: (payload) => tally.run((payload as { n: number }).n) });
+      await tally.finished;
+      // Hands in what has run.
+      await runner.stop();
+    });
     tally.check();
-    return tasks / seconds;
+    return took;
   });
 
 /** By statements on the server: `nothing` with payload { n }. */

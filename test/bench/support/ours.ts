@@ -12,6 +12,7 @@ import { migrate } from "../../../lib/sql/migrate.ts";
 import { defineTask, type TaskHandler } from "../../../lib/task.ts";
 import { type InvocationOptions, type InvocationReport, runInvocation } from "../../../lib/worker.ts";
 import type { Arena, FreshDatabase } from "./arena.ts";
+import { type Clocked, clocked } from "./clock.ts";
 import { serveDataApi } from "./servers.ts";
 import { Tally } from "./tally.ts";
 
@@ -117,8 +118,7 @@ export interface DrainOptions {
   readonly through: "pg" | "data-api";
 }
 
-export interface Drained {
-  readonly tasksPerSecond: number;
+export interface Drained extends Clocked {
   readonly requests: number;
 }
 
@@ -132,14 +132,16 @@ export const drainOurs = (arena: Arena, { tasks, batch, workers, through }: Drai
     const tally = new Tally("ours", tasks);
     const handlers = [nothing.handle(({ n }) => tally.run(n))];
     return await connected(ours, through, workers, async (databases) => {
-      const startedAt = performance.now();
-      const reports = await Promise.all(
-        databases.map((database, slot) => invoke(database, handlers, { slot, settings: settingsOf(batch) })),
-      );
-      const seconds = (performance.now() - startedAt) / 1000;
+      let requests = 0;
+      const took = await clocked(arena.postmaster, tasks, async () => {
+        const reports = await Promise.all(
+          databases.map((database, slot) => invoke(database, handlers, { slot, settings: settingsOf(batch) })),
+        );
+        requests = reports.reduce((sum, report) => sum + report.requests, 0);
+      });
       tally.check();
       await checkHistory(ours, tasks);
-      return { tasksPerSecond: tasks / seconds, requests: reports.reduce((sum, report) => sum + report.requests, 0) };
+      return { ...took, requests };
     });
   });
 

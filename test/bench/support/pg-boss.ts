@@ -1,6 +1,7 @@
 /** pg-boss in its best documented configuration. Clocked from the start of its workers to the end of the last job, as ours is. */
 import { PgBoss } from "pg-boss";
 import type { Arena } from "./arena.ts";
+import { type Clocked, clocked } from "./clock.ts";
 import { Tally } from "./tally.ts";
 
 export const PG_BOSS = "pg-boss 12.38.0: work batchSize 1000, burstWhenBatchFull, two workers";
@@ -19,8 +20,7 @@ export const inPgBoss = <T>(arena: Arena, work: (boss: PgBoss) => Promise<T>): P
     }
   });
 
-/** Jobs a second. */
-export const drainPgBoss = (arena: Arena, tasks: number): Promise<number> =>
+export const drainPgBoss = (arena: Arena, tasks: number): Promise<Clocked> =>
   inPgBoss(arena, async (boss) => {
     await boss.createQueue("nothing");
     for (let n = 0; n < tasks; n += 1000)
@@ -29,12 +29,12 @@ export const drainPgBoss = (arena: Arena, tasks: number): Promise<number> =>
         Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ data: { n: n + i } })),
       );
     const tally = new Tally("pg-boss", tasks);
-    const startedAt = performance.now();
-    await boss.work<{ n: number }>("nothing", { ...BATCHES, localConcurrency: 2 }, async (jobs) => {
-      for (const { data } of jobs) tally.run(data.n);
+    const took = await clocked(arena.postmaster, tasks, async () => {
+      await boss.work<{ n: number }>("nothing", { ...BATCHES, localConcurrency: 2 }, async (jobs) => {
+        for (const { data } of jobs) tally.run(data.n);
+      });
+      await tally.finished;
     });
-    await tally.finished;
-    const seconds = (performance.now() - startedAt) / 1000;
     tally.check();
-    return tasks / seconds;
+    return took;
   });
