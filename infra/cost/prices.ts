@@ -49,9 +49,9 @@ export const PRICES = {
     tiers: million(0.35),
     freeUnits: 0,
     source: "https://aws.amazon.com/rds/aurora/pricing/",
-    asOf: "2026-11",
+    asOf: "2026",
     doubt:
-      "the stored copies of the page do not show the amount; what is sent beyond 32 KB, and a cheaper tier, are left out",
+      "read on no page: the stored copies of the page do not show the amount; what is sent beyond 32 KB, and a cheaper tier, are left out",
   },
   schedulerInvocations: {
     what: "EventBridge Scheduler, invocations",
