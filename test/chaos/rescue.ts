@@ -22,10 +22,10 @@ interface Distribution {
   readonly maxMs: number;
 }
 
-/** The proportions of the defaults (20 s, 60 s, 2 s), a fifteenth of the time. */
-const GRACE_MS = 1333;
-const EVERY_MS = 4000;
-const SLEEP_MS = 133;
+/** The proportions of the defaults (20 s, 60 s, 2 s), a tenth of the time: the start of a process is not scaled down with them. */
+const GRACE_MS = 2000;
+const EVERY_MS = 6000;
+const SLEEP_MS = 200;
 const HELD = 3;
 
 export async function measureRescue({ seed, kills, write }: RescueOptions): Promise<Record<string, unknown>> {
@@ -49,7 +49,8 @@ async function measure(random: Random, residents: number, kills: number): Promis
     invocationMs: EVERY_MS * 2,
   };
   const world = await createWorld(settings);
-  const timing = { slots: residents, residents, everyMs: EVERY_MS, limitMs: EVERY_MS * 2, settings };
+  // A bound of one tick is one of regular ticks: anywhere within their intervals, two can be almost two intervals apart.
+  const timing = { slots: residents, residents, everyMs: EVERY_MS, jitter: 0, limitMs: EVERY_MS * 2, settings };
   const scheduler = new Scheduler(world, timing, random, new Counts());
   const database = world.connect("pg");
   try {

@@ -11,6 +11,8 @@ export interface Timing {
   readonly slots: number;
   readonly residents: number;
   readonly everyMs: number;
+  /** A tick comes anywhere within this share of its interval (default 0.9, as EventBridge may); 0: as regular as a clock. */
+  readonly jitter?: number;
   /** The platform's time limit. */
   readonly limitMs: number;
   readonly settings: WorkerSettings;
@@ -88,7 +90,7 @@ export class Scheduler {
   }
 
   #tick(): void {
-    const { slots, everyMs } = this.#timing;
+    const { slots, everyMs, jitter = 0.9 } = this.#timing;
     const { lost, late, duplicate } = this.#mishaps;
     for (let slot = 0; slot < slots; slot += 1) {
       if (this.#happens(lost, "tick.lost")) continue;
@@ -99,8 +101,7 @@ export class Scheduler {
       const times = this.#happens(duplicate, "tick.duplicate") ? 2 : 1;
       for (let time = 0; time < times; time += 1) {
         const lateMs = this.#happens(late, "tick.late") ? everyMs * 1.5 : 0;
-        // EventBridge fires anywhere within the interval.
-        this.#later(this.#random.between(0, everyMs * 0.9) + lateMs, () => void (this.#over || this.invoke(slot)));
+        this.#later(this.#random.between(0, everyMs * jitter) + lateMs, () => void (this.#over || this.invoke(slot)));
       }
     }
   }
