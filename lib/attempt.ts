@@ -1,6 +1,5 @@
 /** One attempt at a task: a handler under a timeout and an abort signal, and the result to hand in. */
 import { delayFor } from "./backoff.ts";
-import { pause } from "./clock.ts";
 import { codeOf, StintError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import type { ClaimedTask, Result } from "./messages.ts";
@@ -16,12 +15,8 @@ const SETTLE_MS = 1000;
 export interface AttemptOptions {
   readonly handler: TaskHandler;
   readonly task: ClaimedTask;
-  /** Whether the lease still runs, asked at the last moment: one started just before may have blocked the event loop. When not, `signal` aborts. */
+  /** Whether the lease still runs, asked at the last moment: one started just before may have blocked the event loop. When not, it calls `leave`. */
   readonly mayStart: () => boolean;
-  /** Aborts when the lease is lost or the invocation must leave. */
-  readonly signal: AbortSignal;
-  /** Aborts when an operator cancels the task. */
-  readonly cancelled: AbortSignal;
   /** Takes what the handler reports. */
   readonly onProgress: (value: unknown) => void;
   readonly backoffDefaultMs: number;
@@ -34,93 +29,134 @@ export interface AttemptEnd {
   readonly error?: unknown;
 }
 
-/** Runs the handler to its end, its timeout or an abort. Never throws. */
-export async function runAttempt(options: AttemptOptions): Promise<AttemptEnd> {
-  const { handler, task, signal, cancelled, backoffDefaultMs } = options;
-  const startedAt = performance.now();
-  const finish = (outcome: Result["outcome"], more: Partial<Result> = {}): Result => ({
-    id: task.id,
-    attempt: task.attempt,
-    outcome,
-    startedAt,
-    finishedAt: performance.now(),
-    ...more,
-  });
-  try {
-    const value = encodeReport(await inSpan(task, () => execute(options)));
-    return { result: finish("SUCCESS", value === undefined ? {} : { value }) };
-  } catch (error) {
-    if (signal.aborted) return { result: finish("RELEASED") };
-    if (cancelled.aborted) return { result: finish("CANCELLED", { error: describeError(error) }), error };
-    return { result: finish(...failureOf(error, handler, task, backoffDefaultMs)), error };
-  }
+interface Cut {
+  readonly by: "lease" | "operator" | "timeout";
+  readonly reason: unknown;
 }
 
-async function execute({
-  handler,
-  task,
-  mayStart,
-  signal,
-  cancelled,
-  onProgress,
-  log,
-}: AttemptOptions): Promise<unknown> {
-  const { timeoutMs, payload: schema } = handler.definition;
-  const decoded = decodePayload(schema, task.payload);
-  if ("problem" in decoded)
-    throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
-  const ending = new AbortController();
-  const timeout = new StintError("aborted", `The task timed out after ${timeoutMs} ms.`);
-  const timer = setTimeout(() => ending.abort(timeout), timeoutMs);
-  const leave = (): void => ending.abort(signal.reason);
-  const cancel = (): void => ending.abort(cancelled.reason);
-  signal.addEventListener("abort", leave, { once: true });
-  cancelled.addEventListener("abort", cancel, { once: true });
-  const context: TaskContext = {
-    signal: ending.signal,
-    attempt: task.attempt,
-    taskId: task.id,
-    deadline: new Date(Date.now() + timeoutMs),
-    log,
-    progress(value) {
-      const kept = encodeReport(value);
-      if (kept === undefined)
-        throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
-      if (!ending.signal.aborted) onProgress(kept);
-    },
-  };
-  try {
-    const running = Promise.resolve().then(() => {
-      if (!mayStart()) throw signal.reason;
-      return handler.run(decoded.payload as never, context);
+/** Runs the handler to its end, its timeout, or until it is told to leave. What most handlers never ask for, such as a signal, is made when they do. */
+export class Attempt {
+  readonly #options: AttemptOptions;
+  /** Never rejects. */
+  readonly done: Promise<AttemptEnd>;
+  #cut: Cut | undefined;
+  #over = false;
+  #controller: AbortController | undefined;
+  #settle: (() => void) | undefined;
+  #abandoning: NodeJS.Timeout | undefined;
+
+  constructor(options: AttemptOptions) {
+    this.#options = options;
+    this.done = this.#run();
+  }
+
+  /** The lease is lost, or the invocation must go: whatever comes of it, the task is given back. */
+  leave(reason: unknown): void {
+    this.#end("lease", reason);
+  }
+
+  /** An operator has cancelled the task. */
+  cancel(reason: unknown): void {
+    this.#end("operator", reason);
+  }
+
+  /** A handler that heeds its signal is waited for, so that its retry never runs beside it; one that does not, is left behind after a while. */
+  #end(by: Cut["by"], reason: unknown): void {
+    // To leave outweighs what ended it before: the result could not be handed in as anything else.
+    if (this.#over || (this.#cut !== undefined && by !== "lease")) return;
+    const first = this.#cut === undefined;
+    this.#cut = { by, reason };
+    if (!first) return;
+    this.#controller?.abort(reason);
+    this.#abandoning = setTimeout(() => this.#settle?.(), SETTLE_MS);
+  }
+
+  #signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#cut !== undefined) this.#controller.abort(this.#cut.reason);
+    }
+    return this.#controller.signal;
+  }
+
+  async #run(): Promise<AttemptEnd> {
+    const { handler, task, backoffDefaultMs } = this.#options;
+    const startedAt = performance.now();
+    const finish = (outcome: Result["outcome"], more: Partial<Result> = {}): Result => ({
+      id: task.id,
+      attempt: task.attempt,
+      outcome,
+      startedAt,
+      finishedAt: performance.now(),
+      ...more,
     });
-    const value = await settleOrAbandon(running, ending.signal);
-    if (ending.signal.aborted) throw ending.signal.reason;
-    return value;
-  } catch (error) {
-    throw ending.signal.aborted ? ending.signal.reason : error;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", leave);
-    cancelled.removeEventListener("abort", cancel);
+    try {
+      const value = encodeReport(await inSpan(task, () => this.#execute()));
+      return { result: finish("SUCCESS", value === undefined ? {} : { value }) };
+    } catch (error) {
+      if (this.#cut?.by === "lease") return { result: finish("RELEASED") };
+      if (this.#cut?.by === "operator") return { result: finish("CANCELLED", { error: describeError(error) }), error };
+      return { result: finish(...failureOf(error, handler, task, backoffDefaultMs)), error };
+    } finally {
+      this.#over = true;
+      clearTimeout(this.#abandoning);
+    }
   }
-}
 
-/** A handler that heeds its signal is waited for, so that its retry never runs beside it; one that does not, is left behind after a while. */
-async function settleOrAbandon(running: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
-  const settled = new AbortController();
-  let remove = (): void => {};
-  const abandoned = new Promise<void>((resolve) => {
-    const abort = (): void => void pause(SETTLE_MS, settled.signal).then(resolve);
-    signal.addEventListener("abort", abort, { once: true });
-    remove = () => signal.removeEventListener("abort", abort);
-  });
-  try {
-    return await Promise.race([running, abandoned]);
-  } finally {
-    settled.abort();
-    remove();
-    running.catch(() => {});
+  async #execute(): Promise<unknown> {
+    const { handler, task, mayStart } = this.#options;
+    const { timeoutMs, payload: schema } = handler.definition;
+    const decoded = decodePayload(schema, task.payload);
+    if ("problem" in decoded)
+      throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
+    const timer = setTimeout(
+      () => this.#end("timeout", new StintError("aborted", `The task timed out after ${timeoutMs} ms.`)),
+      timeoutMs,
+    );
+    try {
+      const context = this.#context(Date.now() + timeoutMs);
+      // After those that were started with it: each of them may have blocked the event loop.
+      await undefined;
+      if (this.#cut === undefined && mayStart() && this.#cut === undefined) {
+        const value = await this.#settled(handler.run(decoded.payload as never, context));
+        if (this.#cut === undefined) return value;
+      }
+    } catch (error) {
+      if (this.#cut === undefined) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+    throw (this.#cut as Cut | undefined)?.reason;
+  }
+
+  /** As the handler settles, or at once when it is left behind. */
+  #settled(running: unknown): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.#settle = () => resolve(undefined);
+      Promise.resolve(running).then(resolve, reject);
+    });
+  }
+
+  #context(deadlineMs: number): TaskContext {
+    const { task, log, onProgress } = this.#options;
+    const signal = (): AbortSignal => this.#signal();
+    return {
+      get signal() {
+        return signal();
+      },
+      attempt: task.attempt,
+      taskId: task.id,
+      get deadline() {
+        return new Date(deadlineMs);
+      },
+      log,
+      progress: (value) => {
+        const kept = encodeReport(value);
+        if (kept === undefined)
+          throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
+        if (this.#cut === undefined) onProgress(kept);
+      },
+    };
   }
 }
 

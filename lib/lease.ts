@@ -171,11 +171,19 @@ export class Lease {
       acked: this.#acked,
       bytes: ANSWER_BYTES,
       ...request,
-      results: request.results.map(({ startedAt, finishedAt, ...result }) => ({
-        ...result,
-        started: Math.round(at - startedAt),
-        finished: Math.round(at - finishedAt),
-      })),
+      results: request.results.map(
+        ({ id, attempt, outcome, startedAt, finishedAt, delayMs, retryAt, error, value }) => ({
+          id,
+          attempt,
+          outcome,
+          started: Math.round(at - startedAt),
+          finished: Math.round(at - finishedAt),
+          delayMs,
+          retryAt,
+          error,
+          value,
+        }),
+      ),
     };
   }
 }

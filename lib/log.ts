@@ -24,18 +24,37 @@ const toStderr = (style: LogStyle = logStyle()): LogSink => {
   };
 };
 
-export function createLog(sink: LogSink = toStderr(), fields: LogFields = {}): Log {
-  const at =
-    (level: LogLevel) =>
-    (message: string, more: LogFields = {}): void =>
-      sink({ level, message, ...fields, ...more });
-  return {
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    with: (more) => createLog(sink, { ...fields, ...more }),
-  };
+export const createLog = (sink: LogSink = toStderr(), fields: LogFields = {}): Log => new Lines(sink, fields);
+
+/** A class, as one is made for each task: methods of its own would cost more than a line. */
+class Lines implements Log {
+  readonly #sink: LogSink;
+  readonly #fields: LogFields;
+
+  constructor(sink: LogSink, fields: LogFields) {
+    this.#sink = sink;
+    this.#fields = fields;
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    this.#sink({ level: "debug", message, ...this.#fields, ...fields });
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#sink({ level: "info", message, ...this.#fields, ...fields });
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#sink({ level: "warn", message, ...this.#fields, ...fields });
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#sink({ level: "error", message, ...this.#fields, ...fields });
+  }
+
+  with(fields: LogFields): Log {
+    return new Lines(this.#sink, { ...this.#fields, ...fields });
+  }
 }
 
 /** Says nothing. */

@@ -88,20 +88,43 @@ export type Header = Omit<Answer, "tasks" | "firstOfLease"> & {
 
 /** A row of the answer after its first: the columns as exchange_v1 puts them in order. */
 export function decodeTask(text: string): ClaimedTask {
-  const row = JSON.parse(text) as unknown[];
-  return Object.fromEntries(TASK_COLUMNS.map((column, place) => [column, row[place]])) as unknown as ClaimedTask;
+  const row = JSON.parse(text) as [
+    string,
+    string,
+    number,
+    number,
+    number,
+    number,
+    string,
+    boolean,
+    string | null,
+    string | null,
+    unknown,
+  ];
+  const [
+    id,
+    identifier,
+    attempt,
+    used,
+    maxAttempts,
+    priority,
+    scheduledFor,
+    suspect,
+    occurrence,
+    traceParent,
+    payload,
+  ] = row;
+  return {
+    id,
+    identifier,
+    attempt,
+    used,
+    maxAttempts,
+    priority,
+    scheduledFor,
+    suspect,
+    occurrence,
+    traceParent,
+    payload,
+  };
 }
-
-const TASK_COLUMNS: readonly (keyof ClaimedTask)[] = [
-  "id",
-  "identifier",
-  "attempt",
-  "used",
-  "maxAttempts",
-  "priority",
-  "scheduledFor",
-  "suspect",
-  "occurrence",
-  "traceParent",
-  "payload",
-];

@@ -1,5 +1,5 @@
 /** What an invocation runs for one database: starts what was claimed, keeps results and progress until they are handed in. */
-import { runAttempt } from "./attempt.ts";
+import { Attempt } from "./attempt.ts";
 import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
@@ -27,8 +27,7 @@ export interface RunsOptions {
 
 export class Runs {
   readonly #options: RunsOptions;
-  readonly #running = new Map<string, Promise<void>>();
-  readonly #cancels = new Map<string, AbortController>();
+  readonly #running = new Map<string, { readonly attempt: Attempt; readonly told: Promise<void> }>();
   readonly #progress = new Map<string, Progress>();
   readonly #counters = new Counters();
   #results: Result[] = [];
@@ -37,6 +36,11 @@ export class Runs {
 
   constructor(options: RunsOptions) {
     this.#options = options;
+    const { signal } = options;
+    // One listener for all: a signal's own list is walked for each that comes or goes.
+    signal.addEventListener("abort", () => {
+      for (const { attempt } of this.#running.values()) attempt.leave(signal.reason);
+    });
   }
 
   get running(): number {
@@ -65,12 +69,12 @@ export class Runs {
   }
 
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#running.values());
+    await Promise.allSettled([...this.#running.values()].map(({ told }) => told));
   }
 
   cancel(ids: readonly string[]): void {
     for (const id of ids)
-      this.#cancels.get(id)?.abort(new StintError("aborted", "The task was cancelled by an operator."));
+      this.#running.get(id)?.attempt.cancel(new StintError("aborted", "The task was cancelled by an operator."));
   }
 
   start(task: ClaimedTask): void {
@@ -87,20 +91,16 @@ export class Runs {
     this.#options.pickUps.add(Math.max(0, Date.now() - Date.parse(task.scheduledFor)));
     const { id, identifier, attempt, traceParent } = task;
     const ofTask = log.with({ task: id, identifier, attempt, ...traceField(traceParent) });
-    const cancel = new AbortController();
-    this.#cancels.set(task.id, cancel);
-    const run = runAttempt({
+    const run = new Attempt({
       handler,
       task,
       mayStart: () => lease.holds(),
-      signal,
-      cancelled: cancel.signal,
       onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),
       backoffDefaultMs: settings.backoffDefaultMs,
       log: ofTask,
-    }).then(async ({ result, error }) => {
+    });
+    const told = run.done.then(({ result, error }) => {
       this.#running.delete(task.id);
-      this.#cancels.delete(task.id);
       this.#progress.delete(task.id);
       this.#count(task, result);
       this.#keep(result);
@@ -109,9 +109,9 @@ export class Runs {
         outcome: result.outcome,
         durationMs: Math.round(result.finishedAt - result.startedAt),
       });
-      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") await this.#tell(task, error, result);
+      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") return this.#tell(task, error, result);
     });
-    this.#running.set(task.id, run);
+    this.#running.set(task.id, { attempt: run, told });
   }
 
   #count({ identifier, occurrence }: ClaimedTask, { outcome, startedAt, finishedAt }: Result): void {

@@ -19,10 +19,13 @@ export function activeTraceParent(): string | null {
   return carrier.traceparent ?? null;
 }
 
+/** It stands for whichever SDK is registered, also later. */
+const tracer = trace.getTracer("stint");
+
 /** Runs an attempt in a span of its own, linked to the one that enqueued the task. */
 export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T> {
   const from = spanOf(task.traceParent);
-  return trace.getTracer("stint").startActiveSpan(
+  return tracer.startActiveSpan(
     `${task.identifier} process`,
     {
       kind: SpanKind.CONSUMER,
