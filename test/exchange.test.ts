@@ -261,6 +261,36 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(new Set(told).size).toBe(800);
   });
 
+  test("a claim passes over what another is claiming at the moment, and is full all the same", async () => {
+    const ids = await enqueueRaw(db, "a", 12);
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM task WHERE id <= $1 FOR UPDATE", [ids[4]]);
+    const me = new Speaker(db);
+    const { tasks, more } = await me.say({ want: 5 });
+    expect(tasks.map(({ id }) => id)).toEqual(ids.slice(5, 10));
+    expect(more).toBe(true);
+    expect((await me.say({ want: 5 })).tasks.map(({ id }) => id)).toEqual(ids.slice(10));
+    await other.query("ROLLBACK");
+    expect((await me.say({ want: 5 })).tasks.map(({ id }) => id)).toEqual(ids.slice(0, 5));
+  });
+
+  test("what comes in place of what another is claiming is weighed again", async () => {
+    const small = await enqueueRaw(db, "a", 3);
+    const large = await enqueueRaw(db, "a", 3, { payloads: Array(3).fill({ text: "x".repeat(2000) }) });
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM task WHERE id <= $1 FOR UPDATE", [small[2]]);
+    const me = new Speaker(db);
+    const first = await me.say({ want: 3, bytes: 3000 });
+    expect(first.tasks.map(({ id }) => id)).toEqual([large[0]]);
+    expect(first.more).toBe(true);
+    await other.query("ROLLBACK");
+    const rest = await me.say({ want: 10 });
+    expect(rest.tasks.map(({ id }) => id)).toEqual([...small, ...large.slice(1)]);
+    expect(rest.more).toBe(false);
+  });
+
   test("another isolation level is refused", async () => {
     const client = await db.client();
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
