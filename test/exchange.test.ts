@@ -261,6 +261,29 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(new Set(told).size).toBe(800);
   });
 
+  test("many identifiers, few of them busy: claims are in one order over all of them, whatever the share of each", async () => {
+    const names = Array.from({ length: 25 }, (_, n) => `kind.${n}`);
+    await register(db, "many", Object.fromEntries(names.map((name) => [name, {}])));
+    // Some have hundreds in a row, some a few anywhere; equal due times among them.
+    await db.sql(
+      `INSERT INTO task (identifier, payload, priority, scheduled_for)
+      SELECT 'kind.' || floor(25 * power(random(), 4)), '{}', (ARRAY[25, 50])[1 + floor(random() * 2)], now() - interval '1 hour' + floor(random() * 200) * interval '1 second'
+      FROM generate_series(1, 1500)`,
+    );
+    await db.sql("UPDATE task SET identifier = 'kind.24', scheduled_for = now() - interval '2 hours' WHERE id <= 300");
+    const order = (await db.sql<{ id: string }>("SELECT id FROM task ORDER BY priority, scheduled_for, id")).map(
+      ({ id }) => id,
+    );
+    const me = new Speaker(db, { release: "many" });
+    const told: string[] = [];
+    for (let more = true; more; ) {
+      const answer = await me.say({ want: 1 + Math.floor(Math.random() * 120) });
+      told.push(...answer.tasks.map(({ id }) => id));
+      more = answer.more;
+    }
+    expect(told).toEqual(order);
+  });
+
   test("a claim passes over what another is claiming at the moment, and is full all the same", async () => {
     const ids = await enqueueRaw(db, "a", 12);
     const other = await db.client();

@@ -19,6 +19,7 @@ DECLARE
   v_look record;
   v_took record;
   v_want integer;
+  v_share integer;
   v_bytes bigint = 0;
   v_rooms jsonb = p_rooms;
   v_after timestamptz;
@@ -48,23 +49,31 @@ BEGIN
         more = true;
         RETURN;
       END IF;
-      SELECT count(*) AS seen, array_agg(id ORDER BY place) FILTER (WHERE fits) AS ids, max(scheduled_for) FILTER (WHERE fits) AS last, sum(bytes) FILTER (WHERE fits) AS bytes
-      INTO v_look
-      FROM (
-        SELECT id, scheduled_for, bytes, place, place <= v_want AND (v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) AS fits
+      -- Of each identifier its share and as much again, and one row more that shows where the seen ends: before the first such row the order is whole.
+      v_share = least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)));
+      WITH head AS MATERIALIZED (
+        SELECT h.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
+        CROSS JOIN LATERAL (
+          SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes, row_number() OVER (ORDER BY t.scheduled_for, t.id) AS nth FROM task t
+          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
+            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
+              CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
+          ORDER BY t.scheduled_for, t.id LIMIT least(v_share + 1, CAST(v_rooms->>i.identifier AS integer))) AS h),
+      edge AS MATERIALIZED (
+        SELECT scheduled_for, id FROM head WHERE nth > v_share ORDER BY scheduled_for, id LIMIT 1),
+      placed AS (
+        SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
         FROM (
-          SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-          FROM (
-            SELECT head.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
-            CROSS JOIN LATERAL (
-              SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
-                AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
-                  CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-              ORDER BY t.scheduled_for, t.id LIMIT least(v_want + 1, CAST(v_rooms->>i.identifier AS integer))) AS head
-            ORDER BY head.scheduled_for, head.id LIMIT v_want + 1) AS heads
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS look;
-      EXIT WHEN v_look.seen = 0;
+          SELECT id, scheduled_for, bytes FROM head
+          WHERE (SELECT id FROM edge) IS NULL OR (scheduled_for, id) < (SELECT scheduled_for, id FROM edge)
+          ORDER BY scheduled_for, id LIMIT v_want + 1) AS whole
+        WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
+      look AS (
+        SELECT id, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS light FROM placed)
+      SELECT array_agg(id ORDER BY place) FILTER (WHERE light AND place <= v_want) AS ids, max(scheduled_for) FILTER (WHERE light AND place <= v_want) AS last,
+        sum(bytes) FILTER (WHERE light AND place <= v_want) AS bytes, count(*) AS whole, bool_or(NOT light AND place <= v_want) AS heavy, EXISTS (SELECT FROM edge) AS cut
+      INTO v_look FROM look;
+      EXIT WHEN v_look.whole = 0;
       IF v_look.ids IS NULL THEN
         more = true;
         RETURN;
@@ -85,7 +94,7 @@ BEGIN
             WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
         ids = ids || v_took.ids;
         v_bytes = v_bytes + v_took.bytes;
-        more = v_took.locked > cardinality(v_took.ids) OR (v_look.seen > cardinality(v_look.ids) AND (v_took.locked = cardinality(v_look.ids) OR cardinality(v_look.ids) < v_want));
+        more = v_took.locked > cardinality(v_took.ids) OR v_look.heavy OR (v_look.cut AND v_took.locked = cardinality(v_look.ids));
         IF more THEN
           RETURN;
         END IF;
@@ -103,11 +112,11 @@ BEGIN
       v_bytes = v_bytes + v_look.bytes;
       v_after = v_look.last;
       v_after_id = v_look.ids[cardinality(v_look.ids)];
-      EXIT WHEN v_look.seen = cardinality(v_look.ids);
-      IF cardinality(v_look.ids) < v_want THEN
+      IF v_look.heavy THEN
         more = true;
         RETURN;
       END IF;
+      EXIT WHEN NOT v_look.cut AND v_look.whole = cardinality(v_look.ids);
     END LOOP;
   END LOOP;
 END
