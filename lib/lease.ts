@@ -19,8 +19,8 @@ export interface LeaseOptions {
   readonly graceMs: number;
 }
 
-/** The answer's size in bytes of payload: JSON in JSON may double, and 1 MiB is the Data API's limit. */
-const ANSWER_BYTES = 480_000;
+/** The answer's size in bytes of payload. JSON in JSON may double, and 1 MiB is the Data API's limit; over pg it is memory that is bounded. */
+const ANSWER_BYTES = { "data-api": 480_000, pg: 4_000_000 } as const;
 /** How long the first exchange may wait for a database that resumes. */
 const FIRST_ANSWER_MS = 60_000;
 const LONGEST_PAUSE_MS = 1000;
@@ -159,7 +159,7 @@ export class Lease {
   }
 
   #encode(request: Request): unknown {
-    const { invocationId, slot, onlyFree, registry, graceMs } = this.#options;
+    const { database, invocationId, slot, onlyFree, registry, graceMs } = this.#options;
     const at = performance.now();
     return {
       invocation: invocationId,
@@ -169,7 +169,7 @@ export class Lease {
       graceMs,
       seq: this.#seq,
       acked: this.#acked,
-      bytes: ANSWER_BYTES,
+      bytes: ANSWER_BYTES[database.adapter],
       ...request,
       results: request.results.map(
         ({ id, attempt, outcome, startedAt, finishedAt, delayMs, retryAt, error, value }) => ({

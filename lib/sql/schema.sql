@@ -2355,7 +2355,7 @@ DECLARE
   v_look record;
   v_took record;
   v_want integer;
-  v_share integer;
+  v_shares integer[];
   v_bytes bigint = 0;
   v_rooms jsonb = p_rooms;
   v_after timestamptz;
@@ -2377,6 +2377,8 @@ BEGIN
       ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
     GROUP BY p.priority ORDER BY p.priority
   LOOP
+    v_want = p_want - cardinality(ids);
+    v_shares = array_fill(greatest(1, least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)))), ARRAY[cardinality(v_level.identifiers)]);
     v_after = '-infinity';
     v_after_id = 0;
     LOOP
@@ -2385,29 +2387,32 @@ BEGIN
         more = true;
         RETURN;
       END IF;
-      -- Of each identifier its share and as much again, and one row more that shows where the seen ends: before the first such row the order is whole.
-      v_share = least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)));
+      -- Of each identifier a share, and one row more that shows where the seen ends: before the first such row the order is whole.
       WITH head AS MATERIALIZED (
-        SELECT h.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
+        SELECT h.*, i.place AS of, h.nth > i.share AS beyond
+        FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids, v_shares) WITH ORDINALITY AS i(identifier, due, floor_id, share, place)
         CROSS JOIN LATERAL (
           SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes, row_number() OVER (ORDER BY t.scheduled_for, t.id) AS nth FROM task t
           WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
             AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
               CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-          ORDER BY t.scheduled_for, t.id LIMIT least(v_share + 1, CAST(v_rooms->>i.identifier AS integer))) AS h),
+          ORDER BY t.scheduled_for, t.id LIMIT least(i.share + 1, CAST(v_rooms->>i.identifier AS integer))) AS h),
       edge AS MATERIALIZED (
-        SELECT scheduled_for, id FROM head WHERE nth > v_share ORDER BY scheduled_for, id LIMIT 1),
+        SELECT scheduled_for, id FROM head WHERE beyond ORDER BY scheduled_for, id LIMIT 1),
       placed AS (
-        SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
+        SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
         FROM (
-          SELECT id, scheduled_for, bytes FROM head
+          SELECT id, of, scheduled_for, bytes FROM head
           WHERE (SELECT id FROM edge) IS NULL OR (scheduled_for, id) < (SELECT scheduled_for, id FROM edge)
           ORDER BY scheduled_for, id LIMIT v_want + 1) AS whole
         WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
       look AS (
-        SELECT id, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS light FROM placed)
+        SELECT id, of, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS light FROM placed)
       SELECT array_agg(id ORDER BY place) FILTER (WHERE light AND place <= v_want) AS ids, max(scheduled_for) FILTER (WHERE light AND place <= v_want) AS last,
-        sum(bytes) FILTER (WHERE light AND place <= v_want) AS bytes, count(*) AS whole, bool_or(NOT light AND place <= v_want) AS heavy, EXISTS (SELECT FROM edge) AS cut
+        sum(bytes) FILTER (WHERE light AND place <= v_want) AS bytes, count(*) AS whole, bool_or(NOT light AND place <= v_want) AS heavy, EXISTS (SELECT FROM edge) AS cut,
+        -- Whoever gave much has more: four times as much of each is looked at next.
+        CASE WHEN EXISTS (SELECT FROM edge) THEN ARRAY (SELECT CAST(greatest(8, 4 * count(l.id)) AS integer)
+          FROM generate_subscripts(v_shares, 1) AS g(place) LEFT JOIN look l ON l.of = g.place AND l.place <= v_want GROUP BY g.place ORDER BY g.place) END AS shares
       INTO v_look FROM look;
       EXIT WHEN v_look.whole = 0;
       IF v_look.ids IS NULL THEN
@@ -2430,7 +2435,7 @@ BEGIN
             WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
         ids = ids || v_took.ids;
         v_bytes = v_bytes + v_took.bytes;
-        more = v_took.locked > cardinality(v_took.ids) OR v_look.heavy OR (v_look.cut AND v_took.locked = cardinality(v_look.ids));
+        more = v_took.locked > cardinality(v_took.ids) OR v_look.heavy OR ((v_look.cut OR v_look.whole > cardinality(v_look.ids)) AND v_took.locked = cardinality(v_look.ids));
         IF more THEN
           RETURN;
         END IF;
@@ -2452,6 +2457,7 @@ BEGIN
         more = true;
         RETURN;
       END IF;
+      v_shares = v_look.shares;
       EXIT WHEN NOT v_look.cut AND v_look.whole = cardinality(v_look.ids);
     END LOOP;
   END LOOP;
