@@ -168,7 +168,9 @@ describe("a deployment", () => {
       expect(unknown.Status).toBe("FAILED");
       expect(unknown.Reason).toMatch(/secret/i);
       const lost = await deploy(api.endpoint, "no_such_database");
-      expect(lost.Reason).toContain("look at DATABASE_RESOURCE_ARN and DATABASE_NAME (databaseClusterArn and databaseName of a stage)");
+      expect(lost.Reason).toContain(
+        "look at DATABASE_RESOURCE_ARN and DATABASE_NAME (databaseClusterArn and databaseName of a stage)",
+      );
     } finally {
       await api.close();
       await db.sql(`DROP ROLE ${user}`);
