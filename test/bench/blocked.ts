@@ -52,7 +52,7 @@ async function claiming(ours: Ours, block: Block | "none", count: number): Promi
     { identifier: nothing.identifier },
     ...(front === undefined ? [] : [front]),
   ]);
-  if (block === "paused") await ours.client.query("SELECT pause_v1($1)", [IN_FRONT]);
+  if (block === "paused") await ours.client.query("INSERT INTO paused_identifier (identifier) VALUES ($1)", [IN_FRONT]);
   // It holds the one that may run, and keeps it.
   if (block === "limited" && (await speaker.say({ want: 1 })).tasks[0]?.identifier !== IN_FRONT)
     throw new Error("The first claim did not bring the limited task.");
