@@ -29,13 +29,14 @@ BEGIN
   ids = '{}';
   more = false;
   FOR v_level IN
-    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(coalesce(f.due, '-infinity')) AS dues, array_agg(coalesce(f.id, 0)) AS floor_ids
+    -- Whatever follows starts at what was found here: an index full of dead entries is walked through once, not by each statement.
+    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(head.scheduled_for) AS dues, array_agg(head.id - 1) AS floor_ids
     FROM unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
     CROSS JOIN unnest(p_identifiers) AS i(identifier)
     LEFT JOIN jsonb_to_recordset(p_floors) AS f(identifier text, priority smallint, due timestamptz, id bigint)
       ON f.identifier = i.identifier AND f.priority = p.priority
     CROSS JOIN LATERAL (
-      SELECT FROM task t
+      SELECT t.scheduled_for, t.id FROM task t
       WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority
         AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
       ORDER BY t.scheduled_for, t.id LIMIT 1) AS head

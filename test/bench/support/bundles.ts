@@ -57,7 +57,7 @@ export const startFunction = (
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     env: {
       PATH: process.env.PATH,
-      NODE_OPTIONS: "--enable-source-maps",
+      NODE_OPTIONS: "--enable-source-maps --max-semi-space-size=2",
       AWS_LAMBDA_RUNTIME_API: "127.0.0.1:1",
       AWS_LAMBDA_FUNCTION_NAME: "stint-bench-processor",
       AWS_LAMBDA_FUNCTION_MEMORY_SIZE: "512",
