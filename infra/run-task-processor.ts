@@ -126,7 +126,8 @@ async function keepSeated(seating: Seating): Promise<boolean> {
     try {
       const report = await sitDown(seating, called);
       failures = 0;
-      told = report?.left !== "lease_lost";
+      // Without an answer there was no claim to tell of: the signal came before the first.
+      told = report === undefined || report.left !== "lease_lost" || report.epoch === 0;
       const waitMs = pauseAfter(report, seating, log);
       called = seating.resident ? void (await pause(waitMs, signal)) : await seating.resting.rest(waitMs, signal);
     } catch (error) {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { deliverWebhook } from "../functions/tasks/definitions.ts";
 import { isSigned } from "../infra/local/demo/signature.ts";
 import { freePort, LOCAL_WEBHOOK_KEY } from "../infra/local/places.ts";
-import { LOCAL, type Stack, startStack } from "../infra/local/stack.ts";
+import { LOCAL, localSecretOf, type Stack, startStack } from "../infra/local/stack.ts";
 import { connectDatabase, createTaskClient } from "../lib/index.ts";
 import { root, serverlessBin, temporaryFolder } from "./support/command.ts";
 import { type Ended, startNode } from "./support/stint.ts";
@@ -162,7 +162,7 @@ describe("package", () => {
     ]);
     expect(named.ProcessorLambdaFunction!.Properties.Environment.Variables).toMatchObject({
       DATABASE_RESOURCE_ARN: LOCAL.resourceArn,
-      DATABASE_SECRET_ARN: LOCAL.secretArn,
+      DATABASE_SECRET_ARN: localSecretOf("worker"),
       DATABASE_NAME: LOCAL.database,
       AWS_REGION: LOCAL.region,
       AWS_ENDPOINT_URL_RDS_DATA: `http://127.0.0.1:${environment.DATA_API_PORT}`,
