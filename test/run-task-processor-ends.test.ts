@@ -142,15 +142,19 @@ test("a database that hangs does not keep it: it ends with 1, says why, and what
   await naps(1, 30_000);
   const processor = start("--numthreads", "1", "--graceperiodms", "5000");
   await until("it runs", running, processor);
-  const backends = await sql<{ pid: number }>(
+  const looking = new pg.Client({ connectionString: postgres.url });
+  await looking.connect();
+  // First the postmaster: no backend comes after those that are found.
+  process.kill(postgres.pid, "SIGSTOP");
+  const { rows: backends } = await looking.query<{ pid: number }>(
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'stint' AND pid <> pg_backend_pid()",
   );
   for (const { pid } of backends) process.kill(pid, "SIGSTOP");
-  process.kill(postgres.pid, "SIGSTOP");
   processor.child.kill("SIGTERM");
   const { code, stderr } = await processor.ended;
   process.kill(postgres.pid, "SIGCONT");
   for (const { pid } of backends) process.kill(pid, "SIGCONT");
+  await looking.end();
   expect(code).toBe(1);
   expect(stderr).toMatch(/(did not hear of the end|not ended within the grace period): others take over/);
   await sql("UPDATE task_processor.task SET payload = '{\"ms\": 1}'");
