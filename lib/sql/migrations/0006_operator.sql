@@ -290,9 +290,9 @@ BEGIN
   FOR v_one IN SELECT u.identifier, u.known FROM unnest(v_names, v_known) WITH ORDINALITY AS u(identifier, known, place) WHERE u.place <= p_most LOOP
     RETURN NEXT json_build_array('identifier', json_build_object('identifier', v_one.identifier, 'known', v_one.known,
       'paused', EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (v_one.identifier, '*')),
-      'counts', estimate_tasks_v1(v_one.identifier, v_now, count_tasks_v1(v_one.identifier, v_now, greatest(50, 10000 / v_count))),
-      'hour', summarize_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, greatest(2, least(12, 120 / v_count)), greatest(20, 4000 / v_count), NULL),
-      'day', summarize_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, greatest(2, least(24, 240 / v_count)), greatest(20, 4000 / v_count), NULL)));
+      'counts', estimate_tasks_v1(v_one.identifier, v_now, count_tasks_v1(v_one.identifier, v_now, greatest(50, 5000 / v_count))),
+      'hour', summarize_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, greatest(2, least(12, 120 / v_count)), greatest(20, 2000 / v_count), NULL),
+      'day', summarize_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, greatest(2, least(24, 240 / v_count)), greatest(20, 2000 / v_count), NULL)));
   END LOOP;
   v_minute = expected_rows('task_run WHERE finished_at >= ' || quote_literal(v_now - interval '1 hour')) / 60;
   FOR v_one IN SELECT m.minute FROM generate_series(date_trunc('minute', v_now) - interval '59 minutes', v_now, interval '1 minute') AS m(minute) LOOP
