@@ -1,12 +1,12 @@
 /** What an invocation does with one database: exchange when there is a reason to, start what was claimed, leave in order. */
-import { DatabaseError } from "./database/failure.ts";
 import type { Database } from "./database/port.ts";
 import { Floors } from "./floors.ts";
+import { handIn } from "./hand-in.ts";
 import { Lease, LeaseOver } from "./lease.ts";
 import type { Log } from "./log.ts";
-import type { Answer, Result } from "./messages.ts";
+import type { Answer } from "./messages.ts";
 import type { Places } from "./places.ts";
-import { fireDue, planSchedules } from "./recurring-scheduler.ts";
+import { advanceSchedules } from "./recurring-scheduler.ts";
 import { Runs } from "./runs.ts";
 import type { Sample } from "./sample.ts";
 import { Waking } from "./wake.ts";
@@ -187,7 +187,7 @@ export class Drain {
   }
 
   async #exchange(ending: boolean): Promise<void> {
-    const { places, remainingMs, reserveMs, signal } = this.#options;
+    const { places, remainingMs, reserveMs, signal, database, registry, log, recurring } = this.#options;
     const want = this.#leaving === undefined ? places.free : 0;
     const alone = this.#runs.running === 0 && places.idle;
     const giveBack = places.reserve(want);
@@ -199,7 +199,8 @@ export class Drain {
     let answer: Answer;
     try {
       const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
-      answer = await this.#handIn(
+      answer = await handIn(
+        this.#lease,
         {
           want,
           alone,
@@ -230,44 +231,6 @@ export class Drain {
     this.#waking.call(answer.wake ?? []);
     for (const task of answer.tasks) this.#runs.start(task);
     this.#runs.cancel(answer.cancelling ?? []);
-    if (!ending) await this.#recurring(answer);
-  }
-
-  /** One refused result must not block the others: one by one under new numbers; one that cannot be stored becomes a failure. */
-  async #handIn(request: Parameters<Lease["exchange"]>[0], signal: AbortSignal | undefined): Promise<Answer> {
-    try {
-      return await this.#lease.exchange(request, signal);
-    } catch (error) {
-      if (!(error instanceof DatabaseError && /^2[23]/.test(error.sqlState ?? "")) || request.results.length === 0)
-        throw error;
-      for (const result of request.results) {
-        const alone = { ...request, want: 0, alone: false, ending: false, floors: [] };
-        await this.#lease.exchange({ ...alone, results: [result] }, signal).catch((cause: unknown) => {
-          if (!(cause instanceof DatabaseError)) throw cause;
-          const { retryAt: _, ...rest } = result;
-          const refused: Result = {
-            ...rest,
-            outcome: "FAILURE",
-            delayMs: 60_000,
-            error: `The result was refused: ${cause.sqlState}`,
-          };
-          return this.#lease.exchange({ ...alone, results: [refused] }, signal);
-        });
-      }
-      return await this.#lease.exchange({ ...request, results: [] }, signal);
-    }
-  }
-
-  async #recurring(answer: Answer): Promise<void> {
-    const { database, registry, log, recurring } = this.#options;
-    if (!recurring) return;
-    try {
-      const planned = await planSchedules(database, registry, answer);
-      const fired = await fireDue(database, registry, answer);
-      if (planned + fired > 0) this.#hungry = true;
-    } catch (error) {
-      // The next exchange says again what is due.
-      log.warn("a recurring schedule could not be advanced", { error: String(error) });
-    }
+    if (!ending && recurring && (await advanceSchedules(database, registry, answer, log)) > 0) this.#hungry = true;
   }
 }

@@ -1,4 +1,5 @@
 import type { Database } from "./database/port.ts";
+import type { Log } from "./log.ts";
 import type { Answer } from "./messages.ts";
 import type { RecurringDefinition } from "./recurring.ts";
 import type { Registry } from "./registry.ts";
@@ -8,8 +9,23 @@ const MOST_MISSED = 100;
 /** An occurrence this late was missed: nobody was there at its time. */
 const LATE_MS = 60_000;
 
+/** Plans and fires what this answer calls for. The number of schedules concerned; one that fails is logged, and said again by the next exchange. */
+export async function advanceSchedules(
+  database: Database,
+  registry: Registry,
+  answer: Answer,
+  log: Log,
+): Promise<number> {
+  try {
+    return (await planSchedules(database, registry, answer)) + (await fireDue(database, registry, answer));
+  } catch (error) {
+    log.warn("a recurring schedule could not be advanced", { error: String(error) });
+    return 0;
+  }
+}
+
 /** Stores what this release knows of its schedules, where the first answer shows something else. The number stored. */
-export async function planSchedules(database: Database, registry: Registry, answer: Answer): Promise<number> {
+async function planSchedules(database: Database, registry: Registry, answer: Answer): Promise<number> {
   if (!answer.firstOfLease || registry.recurring.size === 0) return 0;
   const stored = answer.schedules ?? {};
   const schedules = [...registry.recurring.values()]
@@ -26,7 +42,7 @@ export async function planSchedules(database: Database, registry: Registry, answ
 }
 
 /** Enqueues what is due, each occurrence once whoever else tries. The number of schedules that fired. */
-export async function fireDue(database: Database, registry: Registry, answer: Answer): Promise<number> {
+async function fireDue(database: Database, registry: Registry, answer: Answer): Promise<number> {
   let fired = 0;
   for (const { identifier, nextAt } of answer.recurring ?? []) {
     const recurring = registry.recurring.get(identifier);

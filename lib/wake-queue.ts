@@ -33,13 +33,13 @@ export interface ArrangeOptions {
   readonly graceMs: number;
   readonly send: (delayMs: number) => Promise<void>;
   readonly log: Log;
-  /** The caller is about to start its first task. */
+  /** The caller is about to look: it is guarded if there is something to do for it. */
   readonly beginning: boolean;
 }
 
 /**
  * Sees to it that somebody is called when the next task or occurrence is due, and a quarter past the grace period of whoever works
- * now: a dead man's call. Asked when an invocation begins to work and when it has left. One call is under way at a time: more are not sent.
+ * now: a dead man's call. Asked before an invocation claims, before its first task starts, and when it has left. One call is under way at a time: more are not sent.
  */
 export async function arrangeNextWake({
   databases,

@@ -20,8 +20,9 @@ export function wakeThrough({ numThreads, lambdaEndpoint }: Config, functionName
 }
 
 /**
- * Works, and sees to it that somebody is called when there is something to do after it, or if it dies working. One that finds nothing
- * to do is guarded by nobody: each call would lead to the next for ever, and the database never rest.
+ * Works, and sees to it that somebody is called when there is something to do after it, or if it dies: asked before it claims, and again
+ * before its first task starts, for what came meanwhile. One that finds nothing to do is guarded by nobody: each call would lead to the
+ * next for ever, and the database never rest.
  */
 export async function arrangingWakes<T>(
   { graceMs, sqsEndpoint }: Config,
@@ -32,8 +33,9 @@ export async function arrangingWakes<T>(
   const { arrangeNextWake, queueWake } = await import("./wake-queue.ts");
   const send = queueWake(queueUrl, sqsEndpoint === undefined ? {} : { endpoint: sqsEndpoint });
   const arrange = (beginning: boolean) => arrangeNextWake({ ...options, graceMs, send, beginning });
+  await arrange(true);
   try {
-    return await work(() => arrange(true));
+    return await work(() => arrange(false));
   } finally {
     await arrange(false);
   }

@@ -332,8 +332,13 @@ describe("wakes at a time, through a queue", async () => {
     expect(await arranged()).toEqual([]);
   });
 
-  test("a dead man's call: one who begins, and one who lives, are looked after a quarter past the grace period", async () => {
+  test("a dead man's call: one who begins with something to do, and one who lives, are looked after a quarter past the grace period", async () => {
+    expect(await arranged(true)).toEqual([]);
+    await client.enqueue(note, {}, dueIn(300));
+    expect(await arranged(true)).toEqual([]);
+    await client.enqueue(note, {});
     expect(await arranged(true)).toEqual([25]);
+    await db.sql("DELETE FROM task");
     await db.sql("TRUNCATE arranged_wake");
     await new Speaker(db, { release: registry.release }).say();
     const [delay] = await arranged();
@@ -341,7 +346,7 @@ describe("wakes at a time, through a queue", async () => {
     expect(delay).toBeGreaterThan(10);
   });
 
-  test("a call that finds nothing to do leads to no other; one that works is guarded before its first task starts", async () => {
+  test("a call that finds nothing to do leads to no other; one that works is guarded before it claims", async () => {
     const settings = {
       sleepIntervalMs: 100,
       graceMs: 20_000,
@@ -350,6 +355,7 @@ describe("wakes at a time, through a queue", async () => {
       invocationMs: 900_000,
     };
     const underWay: number[][] = [];
+    const beforeClaim: number[] = [];
     const working = createRegistry([note.handle(() => void underWay.push([...sent]))], null);
     const call = async () => {
       sent.length = 0;
@@ -358,8 +364,10 @@ describe("wakes at a time, through a queue", async () => {
         { graceMs: settings.graceMs, sqsEndpoint: endpoint } as Config,
         `${endpoint}/000000000000/stint-wakes`,
         { databases, release: working.release, log },
-        (beforeWork) =>
-          runTick(readTick({ wake: true }, 2), { databases, registry: working, settings, log, beforeWork }),
+        (beforeWork) => {
+          beforeClaim.push(sent.length);
+          return runTick(readTick({ wake: true }, 2), { databases, registry: working, settings, log, beforeWork });
+        },
       );
     };
     expect(await call()).toMatchObject({ claimed: 0 });
@@ -370,6 +378,7 @@ describe("wakes at a time, through a queue", async () => {
     expect(sent[0]).toBeGreaterThan(20);
     expect(sent[0]).toBeLessThanOrEqual(25);
     expect(underWay).toEqual([sent, sent]);
+    expect(beforeClaim).toEqual([0, 1]);
     // It comes, when there is nothing left to look after.
     await db.sql("UPDATE arranged_wake SET at = at - interval '1 minute'");
     await call();

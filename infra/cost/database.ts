@@ -154,9 +154,9 @@ export class Database {
     const silentMs = this.#workload.graceMs * 1.25;
     const due = [...this.#beats].map((beat) => beat.lastSeenAt + silentMs);
     if (this.waiting > 0 || this.#suspects.length > 0) due.push(now);
-    if (beginning) due.push(now + silentMs);
-    if (due.length === 0) return undefined;
-    const at = Math.min(Math.max(Math.min(...due), now + 1000), now + MOST_DELAY_MS);
+    const next = Math.min(...due);
+    if (next === Number.POSITIVE_INFINITY || (beginning && next > now)) return undefined;
+    const at = beginning ? now + silentMs : Math.min(Math.max(next, now + 1000), now + MOST_DELAY_MS);
     if (this.#arrangedAt >= now && this.#arrangedAt <= at + 1000) return undefined;
     this.#arrangedAt = at;
     return at - now;

@@ -3,8 +3,9 @@
  * stretch stands for the rest. Tasks above 1,000 a second come in groups. Deaths are too rare to measure rescue by: a second run is
  * the same with a death every few minutes, at moments drawn at random.
  */
+import type { Counts } from "./counts.ts";
 import type { Histogram } from "./timeline.ts";
-import { type Counts, Window } from "./window.ts";
+import { Window } from "./window.ts";
 import { ASSUMPTIONS, type Assumptions, MONTH_MS, type Workload } from "./workload.ts";
 
 export interface Simulated {

@@ -1,29 +1,11 @@
 /** A stretch of time under simulation: ticks with their jitter, losses and duplicates, tasks, bursts, wakes, deaths. */
 import { letArrive } from "./arrivals.ts";
+import { type Counts, noCounts } from "./counts.ts";
 import { type Batch, Database } from "./database.ts";
+import { Environments } from "./environments.ts";
 import { Invocation, type Seating } from "./invocation.ts";
-import { Chance, Histogram, Timeline } from "./timeline.ts";
+import { Chance, Timeline } from "./timeline.ts";
 import type { Assumptions, Workload } from "./workload.ts";
-
-/** What happened in it. */
-export interface Counts {
-  ms: number;
-  tasks: number;
-  ticks: number;
-  invocations: number;
-  coldStarts: number;
-  billedMs: number;
-  /** To the database, by invocations. */
-  requests: number;
-  /** Calls that the quiet profile's queue held. */
-  queued: number;
-  awakeMs: number;
-  kills: number;
-  /** Due, and held by nobody, at its end. */
-  waiting: number;
-  readonly pickUp: Histogram;
-  readonly rescue: Histogram;
-}
 
 export interface WindowOptions {
   readonly workload: Workload;
@@ -60,14 +42,10 @@ export class Window {
   readonly #time = new Timeline();
   readonly #database: Database;
   readonly #living = new Set<Living>();
-  /** When each idle environment was last used, oldest first. */
-  readonly #environments: number[] = [];
+  readonly #environments: Environments;
   readonly #ticks: Chance;
   readonly #faults: Chance;
-  readonly #counts: Counts = {
-    ...{ ms: 0, tasks: 0, ticks: 0, invocations: 0, coldStarts: 0, billedMs: 0, requests: 0, queued: 0 },
-    ...{ awakeMs: 0, kills: 0, waiting: 0, pickUp: new Histogram(), rescue: new Histogram() },
-  };
+  readonly #counts = noCounts();
   #countedFrom = Number.POSITIVE_INFINITY;
   #wokeAt = Number.NEGATIVE_INFINITY;
   #victimWanted = false;
@@ -77,6 +55,7 @@ export class Window {
   constructor(options: WindowOptions) {
     this.#options = options;
     this.#database = new Database(options.workload, options.assumptions, this.#time);
+    this.#environments = new Environments(options.assumptions.environmentIdleMs);
     this.#ticks = new Chance(options.seed, 0);
     this.#faults = new Chance(options.seed, 3);
   }
@@ -168,7 +147,7 @@ export class Window {
   /** Lambda is called: a handler runs that takes the first of these seats that it may have. */
   #invoke(seatings: readonly Seating[]): void {
     const { assumptions } = this.#options;
-    const cold = this.#takeEnvironment();
+    const cold = !this.#environments.take(this.#time.now);
     this.#time.in(assumptions.startMs + (cold ? assumptions.coldStartMs : 0), () => {
       if (this.#counting) {
         this.#counts.invocations += 1;
@@ -176,7 +155,8 @@ export class Window {
         this.#counts.billedMs += cold ? assumptions.coldStartMs : 0;
       }
       const since = this.#time.now;
-      this.#sit(seatings, 0, since);
+      if (this.#options.workload.quiet) this.#arrange(true, () => this.#sit(seatings, 0, since));
+      else this.#sit(seatings, 0, since);
     });
   }
 
@@ -185,7 +165,7 @@ export class Window {
     const leave = (living: Living): void => {
       this.#living.delete(living);
       this.#bill(living);
-      this.#environments.push(this.#time.now);
+      this.#environments.giveBack(this.#time.now);
     };
     const onLeft = (seatTaken: boolean): void => {
       const next = place + 1;
@@ -203,7 +183,7 @@ export class Window {
         database: this.#database,
         call: (slot) => this.#invoke([{ slot, resident: false, onlyFree: true, mayWake: false, lingerMs: 0 }]),
         onStarted: (batch) => this.#started(batch, living),
-        ...(workload.quiet && { beforeWork: (then: () => void) => this.#arrange(true, then) }),
+        ...(workload.quiet && { beforeWork: (then: () => void) => this.#arrange(false, then) }),
       },
       seatings[place]!,
       onLeft,
@@ -257,13 +237,6 @@ export class Window {
 
   #bill({ since }: Living): void {
     if (this.#counting) this.#counts.billedMs += this.#time.now - Math.max(since, this.#countedFrom);
-  }
-
-  /** True when there is none, and one must be made. */
-  #takeEnvironment(): boolean {
-    const oldest = this.#time.now - this.#options.assumptions.environmentIdleMs;
-    while (this.#environments.length > 0 && this.#environments[0]! < oldest) this.#environments.shift();
-    return this.#environments.pop() === undefined;
   }
 
   /** Asks the database when somebody must look next, and has the queue call then. */

@@ -33,9 +33,12 @@ BEGIN
       AND identifier IN (SELECT identifier FROM release_task WHERE release_id = p_release)),
     (SELECT min(last_seen_at) + p_grace_ms * 1.25 * interval '1 millisecond' FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
   INTO v_at;
-  -- The caller's own heartbeat is not there yet.
+  -- Before it claims, and so that its claim cannot be lost with it. With nothing to do there is nothing to guard: each call would lead to the next.
   IF p_beginning THEN
-    v_at = least(v_at, v_now + p_grace_ms * 1.25 * interval '1 millisecond');
+    IF v_at IS NULL OR v_at > v_now THEN
+      RETURN NULL;
+    END IF;
+    v_at = v_now + p_grace_ms * 1.25 * interval '1 millisecond';
   END IF;
   IF v_at IS NULL THEN
     RETURN NULL;
