@@ -26,7 +26,11 @@ describe("a container that listens", () => {
       { DATABASE_URL: db.url },
     );
   const done = async (): Promise<number> =>
-    (await db.sql<{ n: number }>("SELECT count(*)::int AS n FROM task_run WHERE result = 'SUCCESS'"))[0]!.n;
+    (
+      await db.sql<{ n: number }>(
+        "SELECT count(*)::int AS n FROM task_run WHERE identifier = 'test.nap' AND result = 'SUCCESS'",
+      )
+    )[0]!.n;
   const exchanges = async (): Promise<number> =>
     (await db.sql<{ n: number }>("SELECT coalesce(sum(seq), 0)::int AS n FROM heartbeat"))[0]!.n;
 
