@@ -72,13 +72,12 @@ function refuseCrossSite({ headers }: HttpRequest): HttpAnswer | undefined {
 const hostOf = (host: string | undefined, protocol: string): string | undefined =>
   host !== undefined && URL.canParse(`${protocol}//${host}`) ? new URL(`${protocol}//${host}`).host : undefined;
 
+/** Basic alone: Chromium takes a line of two challenges for none, and would never ask. */
+export const CHALLENGE = { "www-authenticate": 'Basic realm="Stint", charset="UTF-8"' };
+
 function unauthorized(): HttpAnswer {
   const refused = refusal(401, "unauthorized", "A monitoring token is needed.");
-  return {
-    ...refused,
-    // Basic alone: Chromium takes a line of two challenges for none, and would never ask.
-    headers: { ...refused.headers, "www-authenticate": 'Basic realm="Stint", charset="UTF-8"' },
-  };
+  return { ...refused, headers: { ...refused.headers, ...CHALLENGE } };
 }
 
 function presented(authorization: string | undefined): string | undefined {

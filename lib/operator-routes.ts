@@ -24,7 +24,10 @@ export interface OperatorContext {
   readonly databases: readonly Database[];
   /** The request carries an admin token. */
   mayAct(request: HttpRequest): boolean;
-  readStats(): Promise<Stats>;
+  /** There is an admin token that a request might carry. */
+  readonly actingPossible: boolean;
+  /** Of all databases, or of the one at this place. */
+  readStats(place?: number): Promise<Stats>;
   listRecurring(): Promise<RecurringStats[]>;
   /** Those of operator.ts; the database is a place in TASK_PROCESSOR_DATABASES, default the last. */
   listTasks(...args: Tail<Parameters<typeof listTasks>>): ReturnType<typeof listTasks>;
@@ -35,10 +38,16 @@ type Tail<T extends readonly unknown[]> = T extends readonly [unknown, ...infer 
 
 export function operatorRoutes({ databases, monitoring, settings, pages }: OperatorOptions): Routes {
   const at = (place?: number): Database => databaseAt(databases, place);
+  const readStatsAt = async (place: number): Promise<Stats> => {
+    const stats = await readStats([at(place)], settings);
+    const placed = <Row extends object>(row: Row) => ({ ...row, database: place });
+    return { ...stats, slots: stats.slots.map(placed), recurring: stats.recurring.map(placed) };
+  };
   const context: OperatorContext = {
     databases,
     mayAct: (request) => mayAct(request, monitoring),
-    readStats: () => readStats(databases, settings),
+    actingPossible: monitoring.adminTokens.length > 0,
+    readStats: (place) => (place === undefined ? readStats(databases, settings) : readStatsAt(place)),
     listRecurring: () => listRecurring(databases),
     listTasks: (...args) => listTasks(at(), ...args),
     showTask: (...args) => showTask(at(), ...args),

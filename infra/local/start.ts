@@ -75,10 +75,12 @@ async function stop(
 /** With the token of this run; undefined where one's own is set, which is not for a screen. */
 function welcome(port: number, { postgres, dataApi }: Stack, logFile: string, adminToken: string | undefined): string {
   const url = `http://127.0.0.1:${port}`;
+  // Reading is open here: without being asked, a browser would keep the token to itself.
+  const dashboard = adminToken === undefined ? "/processor" : "/processor?sign-in=1";
   const link = adminToken === undefined ? url : `http://admin:${adminToken}@127.0.0.1:${port}`;
   return `
 Stint is running. Ctrl-C stops all of it.
-  dashboard       ${link}/processor
+  dashboard       ${link}${dashboard}
   tasks waiting   ${url}/processor/monitoring
   health          ${url}/health
   Data API        ${dataApi.endpoint}

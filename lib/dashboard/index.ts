@@ -1,15 +1,18 @@
 /** GET /processor: the dashboard. Server-made pages; a script keeps them fresh and sends actions to POST /processor/actions. */
 import * as z from "zod/mini";
 import { StintError } from "../errors.ts";
-import type { HttpAnswer, HttpRequest, Routes } from "../http.ts";
+import { type HttpAnswer, type HttpRequest, type Routes, refusal } from "../http.ts";
+import { CHALLENGE } from "../monitoring.ts";
 import { databaseAt, listTasks, readAudit, showTask } from "../operator.ts";
 import type { OperatorContext } from "../operator-routes.ts";
 import { auditQuerySchema, taskQuerySchema, tasksQuerySchema } from "../operator-schema.ts";
 import { ASSETS, asset } from "./assets.ts";
 import { type Html, href } from "./html.ts";
-import { overview, recurring, unknown } from "./overview.ts";
-import { errorPage, type PlaceId, page, ROOT, type Showing, VIEW } from "./page.ts";
+import { overview } from "./overview.ts";
+import { errorPage, type PlaceId, page, ROOT, type Showing, SIGN_IN, VIEW } from "./page.ts";
+import { recurring } from "./recurring.ts";
 import { auditLog, taskDetail, taskList } from "./tasks.ts";
+import { unknown } from "./unknown.ts";
 
 /** Nothing from elsewhere, nothing inline. */
 const POLICY =
@@ -27,14 +30,14 @@ type Show = (context: OperatorContext, query: Query, showing: Showing) => Promis
 
 const VIEWS: Readonly<Record<string, Show>> = {
   [ROOT]: async (context, _query, showing) => {
-    const stats = await context.readStats();
+    const stats = await context.readStats(showing.database);
     return { title: "Overview", place: "overview", body: overview(stats, showing), at: stats.at };
   },
   [`${VIEW}/tasks`]: async (context, query, showing) => {
     const asked = parsed(tasksQuerySchema, { ...query, from: withZone(query.from), to: withZone(query.to) });
     const { cursor, limit, database, ...filter } = asked;
     const found = await listTasks(databaseAt(context.databases, database), filter, { cursor, limit });
-    const body = taskList(found, filter, cursor, showing);
+    const body = taskList(found, { filter, cursor, limit: query.limit }, showing);
     return { title: "Tasks", place: "tasks", body };
   },
   [`${VIEW}/recurring`]: async (context, _query, showing) => ({
@@ -43,8 +46,10 @@ const VIEWS: Readonly<Record<string, Show>> = {
     body: recurring(await context.listRecurring(), showing),
   }),
   [`${VIEW}/unknown`]: async (context, _query, showing) => {
-    const stats = await context.readStats();
-    return { title: "Unknown identifiers", place: "unknown", body: unknown(stats, showing), at: stats.at };
+    // Apart, as each of them is acted upon by itself.
+    const places = Array.from({ length: context.databases.length }, (_, place) => place);
+    const all = await Promise.all(places.map(context.readStats));
+    return { title: "Unknown identifiers", place: "unknown", body: unknown(all, showing), at: all.at(-1)!.at };
   },
   [`${VIEW}/audit`]: async (context, query, showing) => {
     const asked = parsed(auditQuerySchema, query);
@@ -69,23 +74,34 @@ export function dashboardRoutes(context: OperatorContext): Routes {
       Object.entries(request.query).filter((pair): pair is [string, string] => pair[1] !== undefined && pair[1] !== ""),
     );
     const self = href(path, query);
+    const showing = showingOf(context, request, query);
     try {
+      if (path === ROOT && Object.hasOwn(query, SIGN_IN)) return signIn(showing);
       const show = Object.hasOwn(VIEWS, path) ? VIEWS[path] : oneTask(path);
-      if (show === undefined) return answer(404, errorPage("not_found", "There is no page at this address.", ROOT));
-      const showing = showingOf(context, request, query);
+      if (show === undefined) throw new ViewError("not_found", "There is no page at this address.");
       const { title, place, body, at } = await show(context, query, showing);
       return answer(200, page({ title, place, body, self, showing: { ...showing, at: at ?? showing.at } }));
     } catch (error) {
       if (!(error instanceof StintError || error instanceof ViewError)) throw error;
-      return answer(STATUS[error.code] ?? 503, errorPage(error.code, textOf(error), self));
+      return answer(STATUS[error.code] ?? 503, errorPage(error.code, textOf(error), self, showing));
     }
   };
   return { [ROOT]: route, [`${VIEW}/*`]: route, [`${ASSETS}/*`]: assetRoute };
 }
 
+/**
+ * A browser sends a token only where it was asked for one: where reading is open, and where a reader's was given, this asks. At the
+ * overview's own path, as a browser sends it by itself to what lies beside and below.
+ */
+function signIn(showing: Showing): HttpAnswer {
+  if (showing.mayAct) return { status: 303, headers: { location: ROOT, "cache-control": "no-store" }, body: "" };
+  const text = "Acting needs a token of MONITORING_ADMIN_TOKEN: any user name, the token as password.";
+  const refused = answer(401, errorPage("unauthorized", text, ROOT, showing));
+  return { ...refused, headers: { ...refused.headers, ...CHALLENGE } };
+}
+
 const assetRoute = async ({ path }: HttpRequest): Promise<HttpAnswer> =>
-  asset(path) ??
-  answer(404, errorPage("not_found", "There is no such file: the page may be of an older release.", ROOT));
+  asset(path) ?? refusal(404, "not_found", "There is no such file: the page may be of an older release.");
 
 function oneTask(path: string): Show | undefined {
   const [, id] = /^\/processor\/view\/tasks\/([1-9]\d{0,18})$/.exec(path) ?? [];
@@ -104,6 +120,7 @@ function showingOf(context: OperatorContext, request: HttpRequest, query: Query)
   return {
     at: new Date().toISOString(),
     mayAct: context.mayAct(request),
+    actingPossible: context.actingPossible,
     database: given !== undefined && /^\d$/.test(given) ? Number(given) : undefined,
     databases: context.databases.length,
   };

@@ -30,10 +30,15 @@ const NAMES: Readonly<Record<keyof typeof ACTIONS, string>> = {
 };
 const fits = (name: keyof typeof ACTIONS, of: string): boolean => (ACTIONS[name] as readonly string[]).includes(of);
 
-export function taskList(found: Tasks, filter: TaskFilter, cursor: string | undefined, showing: Showing): Html {
+interface Asked {
+  readonly filter: TaskFilter;
+  readonly cursor: string | undefined;
+  readonly limit: string | undefined;
+}
+
+export function taskList(found: Tasks, { filter, cursor, limit }: Asked, showing: Showing): Html {
   const { database, mayAct, at } = showing;
-  const query = { ...filter, database };
-  const filtered = Object.values(filter).some((value) => value !== undefined);
+  const query = { ...filter, limit, database };
   const pick = (name: string | undefined): Html =>
     html`<a href="${href(LIST, { ...query, state: name })}"${filter.state === name && html` aria-current="true"`}>${name ?? "unfinished"}</a>`;
   return html`<header class="head"><h1>Tasks</h1></header>
@@ -42,25 +47,43 @@ ${filterForm(filter, database)}
 ${mayAct && found.tasks.length > 0 && filter.state !== "succeeded" && bulk(filter, database)}
 ${
   found.tasks.length === 0
-    ? empty(
-        found.next === null ? "No task matches" : "None on this page",
-        found.next === null
-          ? filtered
-            ? html`Nothing ${filter.state ?? "unfinished"} fits this filter. <a href="${href(LIST, { database })}">Show every unfinished task</a>`
-            : "Everything that was enqueued has been finished."
-          : "A page looks at a bounded number of rows; there may be more further on.",
-      )
+    ? found.next === null
+      ? empty("No task matches", nothing(filter, showing))
+      : empty("None on this page", "A page looks at a bounded number of rows; there may be more further on.")
     : html`<div class="scroll" tabindex="0" role="region" aria-label="Tasks found"><table class="list tasks"><thead><tr><th scope="col">Task</th><th scope="col">State</th><th scope="col">${filter.state === "succeeded" || filter.state === "failed" || filter.state === "cancelled" ? "Ended" : "Due"}</th><th scope="col" class="n minor">Attempts</th><th scope="col" class="minor">Priority</th><th scope="col" class="minor">Key</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead>
 <tbody>${found.tasks.map((task) => row(task, at, database, mayAct))}</tbody></table></div>`
 }
 <nav class="pages" aria-label="Pages">${cursor !== undefined && html`<a href="${href(LIST, query)}">Newest</a>`}<span>${plural(found.tasks.length, "task")} on this page, newest first</span>${found.next !== null && html`<a rel="next" href="${href(LIST, { ...query, cursor: found.next })}">Older</a>`}</nav>`;
 }
 
+/** Where else it may be: what an operator was led here for is seldom gone. */
+function nothing(filter: TaskFilter, { database, databases }: Showing): Html {
+  const { state: of, ...rest } = filter;
+  const narrowed = Object.values(rest).some((value) => value !== undefined);
+  const place = database ?? databases - 1;
+  const elsewhere = [
+    of === "failed" &&
+      html`<a href="${href(LIST, { ...filter, state: "cancelled", database })}">Look among the cancelled ones</a>, which the overview counts as failed.`,
+    ...Array.from({ length: databases }, (_, other) =>
+      other === place
+        ? null
+        : html`<a href="${href(LIST, { ...filter, database: other })}">Look in database ${other}</a>.`,
+    ),
+    narrowed && html`<a href="${href(LIST, { state: of, database })}">Show every ${of ?? "unfinished"} task</a>.`,
+  ];
+  const why = narrowed
+    ? `Nothing ${of ?? "unfinished"} fits this filter; identifiers and keys match as a whole.`
+    : of === undefined
+      ? "Everything that was enqueued has been finished."
+      : `There is no ${of} task.`;
+  return html`${why}${elsewhere.map((one) => one && html` ${one}`)}`;
+}
+
 function row(task: TaskSummary, at: string, database: number | undefined, mayAct: boolean): Html {
   return html`<tr data-key="t-${task.id}"><th scope="row"><a href="${href(`${LIST}/${task.id}`, { database })}"><span class="id">${task.id}</span> ${task.identifier}</a>${task.error !== null && html`<small class="error">${task.error}</small>`}</th>
   <td>${state(task.state)}</td><td>${task.state === "running" ? html`<span>since ${when(task.heldSince, at)}</span>` : when(task.finishedAt ?? task.scheduledFor, at)}</td>
   <td class="n minor">${task.attemptsUsed ?? task.attempt}${task.maxAttempts !== null && ` of ${task.maxAttempts}`}</td>
-  <td class="minor">${priorityName(task.priority)}</td><td class="minor"><span class="clip">${task.key ?? html`<span class="none">–</span>`}</span></td>
+  <td class="minor">${priorityName(task.priority)}</td><td class="minor"><span class="clip" title="${task.key ?? ""}">${task.key ?? html`<span class="none">–</span>`}</span></td>
   ${mayAct && html`<td class="acts">${actions(task, database).slice(0, 1)}</td>`}</tr>`;
 }
 
@@ -76,13 +99,13 @@ function actions(task: TaskSummary, database: number | undefined): Html[] {
     made.push(
       button("Cancel", does("cancel"), {
         of,
-        ask: `Cancel ${of} (${task.identifier})${task.state === "running" ? "? It runs now: its signal aborts" : ""}`,
+        ask: `Cancel ${of} of ${task.identifier}${task.state === "running" ? ", which runs now" : ""}`,
         kind: "danger",
       }),
     );
   }
   if (fits("delete", task.state))
-    made.push(button("Delete", does("delete"), { of, ask: `Delete ${of} (${task.identifier})`, kind: "danger" }));
+    made.push(button("Delete", does("delete"), { of, ask: `Delete ${of} of ${task.identifier}`, kind: "danger" }));
   return made;
 }
 
@@ -110,7 +133,7 @@ function bulk(filter: TaskFilter, database: number | undefined): Html {
     filter.to && `until ${moment(filter.to)}`,
   ];
   return html`<details class="bulk" id="bulk"><summary>Act on all that match</summary>
-<form data-bulk="${JSON.stringify({ filter, ...(database !== undefined && { database }) })}" data-words="${words.filter(Boolean).join(" ")}">
+<form data-bulk="${JSON.stringify({ filter, ...(database !== undefined && { database }) })}" data-words="${words.filter(Boolean).join(", ")}">
   <label>Action <select name="action">${usable.map((name) => html`<option value="${name}">${NAMES[name]}</option>`)}</select></label>
   ${usable.includes("set_priority") && html`<label>New priority <select name="priority">${PRIORITY_NAMES.map(({ value, name }) => html`<option value="${value}"${value === 50 && html` selected`}>${name}</option>`)}</select></label><label>New due time, UTC <input type="datetime-local" name="due"></label>`}
   <div class="buttons"><button class="strong">Count first</button></div>
@@ -165,11 +188,11 @@ function changes(task: TaskSummary, database: number | undefined): Html {
 
 export function auditLog({ entries, next }: Audit, cursor: string | undefined, { at, database }: Showing): Html {
   const path = `${VIEW}/audit`;
-  return html`<header class="head"><h1>Audit log</h1><p>Who did what, newest first.</p></header>
+  return html`<header class="head"><h1>Audit log</h1><p>Who did what, newest first. It is kept for ever.</p></header>
 ${
   entries.length === 0
     ? empty("Nobody has acted yet", "Every action, from here, the command line or over HTTP, leaves a row.")
-    : html`<div class="scroll" tabindex="0" role="region" aria-label="Audit log"><table class="list"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Action</th><th scope="col" class="n">Tasks</th><th scope="col">What</th></tr></thead><tbody>${entries.map((one) => html`<tr data-key="a-${one.id}"><td>${when(one.at, at)}</td><td>${one.who}</td><th scope="row">${one.action.replaceAll("_", " ")}</th><td class="n">${whole(one.count)}</td><td><code class="what">${said(one.what)}</code></td></tr>`)}</tbody></table></div>`
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Audit log"><table class="list"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Action</th><th scope="col" class="n">Tasks</th><th scope="col">What</th></tr></thead><tbody>${entries.map((one) => html`<tr data-key="a-${one.id}"><td>${when(one.at, at)}<small>${moment(one.at)}</small></td><td>${one.who}</td><th scope="row">${one.action.replaceAll("_", " ")}</th><td class="n">${whole(one.count)}</td><td><code class="what">${said(one.what)}</code></td></tr>`)}</tbody></table></div>`
 }
 <nav class="pages" aria-label="Pages">${cursor !== undefined && html`<a href="${href(path, { database })}">Newest</a>`}<span>${whole(entries.length)} on this page</span>${next !== null && html`<a rel="next" href="${href(path, { cursor: next, database })}">Older</a>`}</nav>`;
 }

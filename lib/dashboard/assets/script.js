@@ -1,12 +1,19 @@
 // The page works without this: it keeps it fresh, and sends actions. No state of its own beyond the page.
 const EVERY_MS = 3000;
-const ACTIONS = "/processor/actions";
+const ANSWER_MS = 10_000;
+/** As long as the gateway in front of the function waits. */
+const ACT_MS = 30_000;
+/** For so long after the pointer came to rest on a link or button, nothing moves from under it. */
+const AIM_MS = 4000;
+// Not of the document's base: a link with a token in it stays the base, and fetch refuses such addresses.
+const ACTIONS = new URL("/processor/actions", location.href);
 const byId = (id) => document.getElementById(id);
 const main = byId("main");
 let paused = false;
 let failing = false;
 let refreshing;
 let acting = 0;
+let pointedAt = -AIM_MS;
 
 document.documentElement.classList.add("js");
 byId("reload").hidden = true;
@@ -48,21 +55,48 @@ const selecting = () => {
   const selection = getSelection();
   return selection && !selection.isCollapsed && main.contains(selection.anchorNode);
 };
-const held = () => paused || document.hidden || acting > 0 || byId("ask")?.open || selecting();
+const aiming = () =>
+  performance.now() - pointedAt < AIM_MS && main.querySelector("a:hover, button:hover, summary:hover") !== null;
+const held = () => paused || document.hidden || acting > 0 || byId("ask")?.open || selecting() || aiming();
+main.addEventListener("pointermove", () => {
+  pointedAt = performance.now();
+});
+
+/** To be called after a morph: what had the focus may be gone, and what is beside it gets it then. */
+function keepFocus() {
+  const focused = document.activeElement;
+  if (focused === main || !main.contains(focused)) return () => {};
+  const row = focused.closest("tr, li, .toolbar");
+  const near = [focused.parentElement, row, row?.nextElementSibling, row?.previousElementSibling];
+  return () => {
+    if (focused.isConnected) return;
+    const place = near.find((one) => one?.isConnected && one.querySelector("button, a"));
+    const next = place?.querySelector("button") ?? place?.querySelector("a") ?? main;
+    next.focus({ preventScroll: true });
+  };
+}
 
 async function refresh() {
   refreshing ??= (async () => {
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const { answer, page } = await load();
       const next = page.getElementById("main");
-      if (!answer.ok || !next) throw new Error(String(answer.status));
-      morph(main, next);
+      // What is not there any more is shown as that. A database that cannot answer does not take away what was known.
+      if (!next || (answer.status >= 500 && !("error" in main.dataset)))
+        throw new Error(next?.querySelector(".say")?.textContent ?? UNANSWERED[answer.status]);
+      const focus = keepFocus();
+      for (const id of ["main", "views", "foot"]) morph(byId(id), page.getElementById(id));
+      if (!byId("ask") && page.getElementById("ask"))
+        document.body.append(document.importNode(page.getElementById("ask"), true));
+      document.title = page.title;
+      focus();
       failing = false;
-      status(`live, ${next.dataset.at.slice(11, 19)} UTC`);
-    } catch {
+      stale("");
+      status(`live, ${main.dataset.at.slice(11, 19)} UTC`);
+    } catch (error) {
       failing = true;
-      status(`No answer; the numbers are of ${main.dataset.at.slice(11, 19)} UTC`);
+      stale(`${error.message || UNANSWERED[0]} What stands here is of ${main.dataset.at.slice(11, 19)} UTC.`);
+      status("not live, trying again");
     } finally {
       refreshing = undefined;
     }
@@ -70,10 +104,31 @@ async function refresh() {
   await refreshing;
 }
 
+const UNANSWERED = {
+  0: "The server does not answer.",
+  401: "Your token is not accepted any more: load the page again.",
+};
+
+async function load() {
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store", signal });
+    return { answer, page: new DOMParser().parseFromString(await answer.text(), "text/html") };
+  } catch {
+    throw new Error(UNANSWERED[0]);
+  }
+}
+
+/** Read aloud when it comes, not with every refresh. */
+function stale(text) {
+  const element = byId("stale");
+  element.hidden = text === "";
+  main.classList.toggle("old", text !== "");
+  if (element.textContent !== text) element.textContent = text;
+}
+
 function status(text) {
   const element = byId("live");
-  // Only trouble is read aloud, not every refresh.
-  element.setAttribute("aria-live", failing ? "polite" : "off");
   element.classList.toggle("failing", failing);
   if (element.textContent !== text) element.textContent = text;
 }
@@ -107,16 +162,26 @@ async function send(body) {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
+    signal: AbortSignal.timeout(ACT_MS),
+  }).catch(() => {
+    throw new Error("The server did not answer. Whether it was done, the audit log knows.");
   });
   const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error?.message ?? `The server answered ${answer.status}.`);
+  if (!answer.ok) throw new Error(`Not done: ${told.error?.message ?? `the server answered ${answer.status}.`}`);
   return told;
 }
 
 const tasks = (count) => `${count.toLocaleString("en-US")} ${count === 1 ? "task" : "tasks"}`;
 
-async function confirmed(title, text, yes) {
+const AFTERWARDS = {
+  cancel: "It is kept as cancelled, and may be retried.",
+  delete: "This cannot be taken back.",
+  pause: "What runs now goes on.",
+};
+
+async function confirmed(title, text, yes, action) {
   const dialog = byId("ask");
+  byId("ask-yes").classList.toggle("danger", action === "delete" || action === "cancel");
   byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;
   byId("ask-yes").textContent = yes;
@@ -127,18 +192,19 @@ async function confirmed(title, text, yes) {
 }
 
 /** All that match, in as many requests as it takes. The count is shown first. */
-async function sendAll(body, title) {
+async function sendAll(body, name, words) {
   const { count, done } = await send({ ...body, dryRun: true });
-  if (count === 0) return say("No task matches this action.");
-  const text = `${done ? "" : "At least "}${tasks(count)}. What changes its state meanwhile is passed over.`;
-  if (
-    !(await confirmed(
-      `${title}?`,
-      text,
-      `${title.split(" ")[0]} ${done ? "" : "all "}${done ? count.toLocaleString("en-US") : ""}`.trim(),
-    ))
-  )
-    return;
+  if (count === 0) return say(`Nothing of it is in a state for this: ${words}.`);
+  const [verb, ...rest] = name.split(" ");
+  const title = `${[verb, ...rest, ...(rest.length > 0 ? ["of"] : [])].join(" ")} ${done ? "" : "at least "}${tasks(count)}?`;
+  const text = [
+    `All that match: ${words}.`,
+    AFTERWARDS[body.action],
+    "What changes its state meanwhile is passed over.",
+  ];
+  const yes = `${verb} ${done ? count.toLocaleString("en-US") : "all"}`;
+  say("");
+  if (!(await confirmed(title, text.filter(Boolean).join(" "), yes, body.action))) return;
   let sum = 0;
   for (;;) {
     const step = await send(body);
@@ -149,13 +215,17 @@ async function sendAll(body, title) {
   say(`Done: ${tasks(sum)}.`);
 }
 
+/** One at a time: a second click while the first is under way is none. */
 async function act(work) {
+  if (acting > 0) return;
   acting += 1;
+  const patience = setTimeout(() => byId("ask")?.open || say("Working ..."), 500);
   try {
     await work();
   } catch (error) {
-    say(`Not done: ${error.message}`, true);
+    say(error.message, true);
   } finally {
+    clearTimeout(patience);
     acting -= 1;
     if (!paused) await refresh();
   }
@@ -170,20 +240,17 @@ const DONE = {
 };
 
 async function sendOne(body, ask) {
-  if (
-    ask &&
-    !(await confirmed(`${ask}?`.replace(/\?(.+)\?$/, "?$1."), "This cannot be taken back.", ask.split(" ")[0]))
-  )
-    return;
+  if (ask && !(await confirmed(`${ask}?`, AFTERWARDS[body.action] ?? "", ask.split(" ")[0], body.action))) return;
   const { count } = await send(body);
-  say(DONE[body.action] ?? (count === 0 ? "Nothing changed: someone was faster." : `Done: ${tasks(count)}.`));
+  say(count === 0 ? "Nothing changed: someone was faster." : (DONE[body.action] ?? `Done: ${tasks(count)}.`));
 }
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
   if (!button) return;
   const body = JSON.parse(button.dataset.act);
-  act(() => (body.filter ? sendAll(body, button.dataset.ask) : sendOne(body, button.dataset.ask)));
+  const { ask } = button.dataset;
+  act(() => (body.filter ? sendAll(body, "Delete", ask) : sendOne(body, ask)));
 });
 
 document.addEventListener("submit", (event) => {
@@ -200,7 +267,7 @@ document.addEventListener("submit", (event) => {
     body.due = `${values.get("due")}Z`;
   }
   const name = form.elements.action?.selectedOptions[0].textContent;
-  act(() => (bulk ? sendAll(body, `${name}: ${form.dataset.words}`) : sendOne(body)));
+  act(() => (bulk ? sendAll(body, name, form.dataset.words) : sendOne(body)));
 });
 
 status(`live, ${main.dataset.at.slice(11, 19)} UTC`);
