@@ -25,7 +25,7 @@ ${identifiers(stats, showing)}`;
 
 function totals({ totals: sums }: Stats, database: number | undefined): Html {
   const link = (name: "waiting" | "running" | "scheduled" | "retrying" | "failed", note: string): Html =>
-    html`<li><a href="${href(`${VIEW}/tasks`, { state: name, database })}"><span class="label ${name}">${name}</span><span class="value${name === "failed" && sums.failed.count > 0 && " bad"}">${count(sums[name])}</span><span class="note">${note}</span></a></li>`;
+    html`<li><a href="${href(`${VIEW}/tasks`, { state: name, database })}"><span class="label ${name}">${name.charAt(0).toUpperCase() + name.slice(1)}</span><span class="value${name === "failed" && sums.failed.count > 0 && " bad"}">${count(sums[name])}</span><span class="note">${note}</span></a></li>`;
   return html`<ul class="totals">
   ${link("waiting", "due, held by nobody")}${link("running", "held by an invocation")}${link("retrying", "failed before, due later")}${link("scheduled", "due later")}${link("failed", "out of attempts or cancelled")}
   <li class="still"><div><span class="label">Oldest waiting</span><span class="value">${duration(sums.oldestWaitingMs)}</span><span class="note">${sums.oldestWaitingMs === null ? "nothing is due" : "since it was due"}</span></div></li>
@@ -45,21 +45,24 @@ function durations({ identifiers: all, totals: sums }: Stats): Html {
   ${rows.length === 0 ? empty("No runs in the last hour", "Durations appear with the first one.") : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of durations">${durationsChart(rows.slice(0, MOST_SPREADS))}</div>`}</section>`;
 }
 
+const ago = (ms: number | null): Html => ((ms ?? 0) < 1000 ? html`<b>just now</b>` : html`<b>${duration(ms)}</b> ago`);
+
 function seat(one: SlotStats, several: boolean): Html {
-  const beat =
-    one.state === "working"
-      ? html`seen <b>${duration(one.seenAgoMs)}</b> ago`
-      : one.state === "left"
-        ? html`left in order, <b>${duration(one.seenAgoMs)}</b> ago`
-        : one.state === "late"
-          ? html`no tick for <b>${duration(one.seenAgoMs)}</b>`
-          : html`silent for <b>${duration(one.seenAgoMs)}</b>`;
+  const beat = {
+    working: html`seen ${ago(one.seenAgoMs)}`,
+    left: html`left in order, ${ago(one.seenAgoMs)}`,
+    late: html`no tick for <b>${duration(one.seenAgoMs)}</b>`,
+    stuck: html`silent for <b>${duration(one.seenAgoMs)}</b>`,
+  }[one.state];
   return html`<li class="seat ${one.state}" data-key="seat-${one.database}-${one.slot}">
   <div class="seat-top"><span class="number"><span class="sr">Slot </span>${one.slot}${several && html`<small>database ${one.database}</small>`}</span>${state(one.state)}</div>
   <p class="beat">${beat}</p>
   <dl><div><dt>holds</dt><dd>${whole(one.held)}</dd></div><div><dt>ran</dt><dd>${whole(one.succeeded)}</dd></div><div><dt>failed</dt><dd>${whole(one.failed)}</dd></div></dl>
   <p class="fine" title="${one.holder ?? ""}">epoch ${whole(one.epoch)}${one.release !== null && html`, release <code>${one.release.slice(0, 8)}</code>`}</p></li>`;
 }
+
+/** Two estimates may contradict each other: a day has at least the runs of its last hour. */
+const runsOf = (runs: IdentifierStats["hour"]): number => runs.succeeded + runs.failed;
 
 function identifiers({ identifiers: all, truncated, paused }: Stats, { mayAct, database }: Showing): Html {
   const everything = paused.includes("*");
@@ -79,8 +82,8 @@ function identifiers({ identifiers: all, truncated, paused }: Stats, { mayAct, d
   <th scope="row"><a href="${href(`${VIEW}/tasks`, { identifier: one.identifier, database })}">${one.identifier}</a>${one.paused && html` <span class="flag">paused</span>`}${!one.known && html` <span class="flag">unknown</span>`}</th>
   ${cell(one, "waiting", "")}${cell(one, "running", "minor")}${cell(one, "retrying", "minor")}${cell(one, "scheduled", "minor")}${cell(one, "failed", "")}
   <td class="n minor">${duration(one.oldestWaitingMs)}</td>
-  <td class="n minor">${one.hour.estimated && "~ "}${whole(one.hour.succeeded + one.hour.failed)}</td>
-  <td class="n minor">${one.day.estimated && "~ "}${whole(one.day.succeeded + one.day.failed)}</td>
+  <td class="n minor">${one.hour.estimated && "~ "}${whole(runsOf(one.hour))}</td>
+  <td class="n minor">${one.day.estimated && "~ "}${whole(Math.max(runsOf(one.hour), runsOf(one.day)))}</td>
   <td class="n minor">${duration(one.day.p95Ms)}</td>
   ${mayAct && html`<td class="acts">${paused.includes(one.identifier) ? act("Resume", one.identifier) : !everything && act("Pause", one.identifier)}</td>`}</tr>`;
   return html`<section aria-labelledby="h-identifiers">${head}

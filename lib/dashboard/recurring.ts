@@ -10,8 +10,8 @@ export function recurring(all: Stats["recurring"], { mayAct, at, databases }: Sh
     const does = (action: string): object => ({ action, identifier: one.identifier, database: one.database });
     return html`<tr data-key="r-${one.database}-${one.identifier}"><th scope="row"><a href="${href(`${VIEW}/tasks`, { identifier: one.identifier, state: one.lastResult === "FAILURE" ? "failed" : "succeeded", database: several ? one.database : undefined })}">${one.identifier}</a><small>${scheduleText(one.schedule)}${several && `, in database ${one.database}`}</small></th>
   <td>${one.enabled ? state("enabled") : html`${state("disabled")}<small>${one.disabledWhy === "UNKNOWN" ? "no live release knows it" : "by an operator"}</small>`}</td>
-  <td>${one.enabled ? when(one.nextAt, at) : html`<span class="none">–</span>`}</td>
-  <td>${when(one.lastRunAt, at)}${one.lastResult !== null && html`<small>${one.lastResult === "SUCCESS" ? "succeeded" : html`<span class="failed">failed</span>`} in ${duration(one.lastDurationMs)}</small>`}</td>
+  <td data-label="Next">${one.enabled ? when(one.nextAt, at) : html`<span class="none">–</span>`}</td>
+  <td data-label="Last run">${when(one.lastRunAt, at)}${one.lastResult !== null && html`<small>${one.lastResult === "SUCCESS" ? "succeeded" : html`<span class="failed">failed</span>`} in ${duration(one.lastDurationMs)}</small>`}</td>
   <td class="n minor">${whole(one.skipped)}</td>
   ${mayAct && html`<td class="acts">${one.enabled ? html`${button("Run now", does("recurring_run"), { of: one.identifier })}${button("Disable", does("recurring_disable"), { of: one.identifier })}` : button("Enable", does("recurring_enable"), { of: one.identifier })}</td>`}</tr>`;
   };
@@ -19,7 +19,7 @@ export function recurring(all: Stats["recurring"], { mayAct, at, databases }: Sh
 ${
   all.length === 0
     ? empty("No schedules", "A release that defines recurring tasks stores them with its first exchange.")
-    : html`<div class="scroll" tabindex="0" role="region" aria-label="Schedules"><table class="list"><thead><tr><th scope="col">Schedule</th><th scope="col">State</th><th scope="col">Next</th><th scope="col">Last run</th><th scope="col" class="n minor">Skipped</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead><tbody>${all.map(row)}</tbody></table></div>`
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Schedules"><table class="list cards"><thead><tr><th scope="col">Schedule</th><th scope="col">State</th><th scope="col">Next</th><th scope="col">Last run</th><th scope="col" class="n minor">Skipped</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead><tbody>${all.map(row)}</tbody></table></div>`
 }`;
 }
 

@@ -192,7 +192,7 @@ export function auditLog({ entries, next }: Audit, cursor: string | undefined, {
 ${
   entries.length === 0
     ? empty("Nobody has acted yet", "Every action, from here, the command line or over HTTP, leaves a row.")
-    : html`<div class="scroll" tabindex="0" role="region" aria-label="Audit log"><table class="list"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Action</th><th scope="col" class="n">Tasks</th><th scope="col">What</th></tr></thead><tbody>${entries.map((one) => html`<tr data-key="a-${one.id}"><td>${when(one.at, at)}<small>${moment(one.at)}</small></td><td>${one.who}</td><th scope="row">${one.action.replaceAll("_", " ")}</th><td class="n">${whole(one.count)}</td><td><code class="what">${said(one.what)}</code></td></tr>`)}</tbody></table></div>`
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Audit log"><table class="list cards"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Action</th><th scope="col" class="n">Tasks</th><th scope="col">What</th></tr></thead><tbody>${entries.map((one) => html`<tr data-key="a-${one.id}"><td>${when(one.at, at)}<small>${moment(one.at)}</small></td><td>${one.who}</td><th scope="row">${one.action.replaceAll("_", " ")}</th><td class="n" data-label="Tasks">${whole(one.count)}</td><td class="wide"><code class="what">${said(one.what)}</code></td></tr>`)}</tbody></table></div>`
 }
 <nav class="pages" aria-label="Pages">${cursor !== undefined && html`<a href="${href(path, { database })}">Newest</a>`}<span>${whole(entries.length)} on this page</span>${next !== null && html`<a rel="next" href="${href(path, { cursor: next, database })}">Older</a>`}</nav>`;
 }

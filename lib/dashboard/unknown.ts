@@ -1,6 +1,6 @@
 /** Tasks that wait for a release which knows them. */
 import type { IdentifierStats, Stats } from "../stats-schema.ts";
-import { count, duration, plural } from "./format.ts";
+import { count, duration } from "./format.ts";
 import { type Html, href, html } from "./html.ts";
 import { button, empty, type Showing, VIEW } from "./page.ts";
 
@@ -17,7 +17,7 @@ export function unknown(all: readonly Stats[], { mayAct }: Showing): Html {
 ${
   rows.length === 0
     ? empty("Every task is known", "Each identifier with unfinished tasks has a handler in a release that is alive.")
-    : html`<p class="hint">${plural(rows.length, "identifier")}</p><div class="scroll" tabindex="0" role="region" aria-label="Unknown identifiers"><table class="list"><thead><tr><th scope="col">Identifier</th>${several && html`<th scope="col">Database</th>`}<th scope="col" class="n">Waiting</th><th scope="col" class="n">Due later</th><th scope="col" class="n">Oldest</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead><tbody>${rows}</tbody></table></div>`
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Unknown identifiers"><table class="list"><thead><tr><th scope="col">Identifier</th>${several && html`<th scope="col">Database</th>`}<th scope="col" class="n">Waiting</th><th scope="col" class="n">Due later</th><th scope="col" class="n">Oldest</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead><tbody>${rows}</tbody></table></div>`
 }`;
 }
 

@@ -106,7 +106,7 @@ function ofWhatRests(
   if (unknownIdentifiers.length > 0)
     say(
       false,
-      html`<a href="${VIEW}/unknown">${plural(unknownIdentifiers.length, "identifier")}</a> that no live release knows: the tasks wait for one that does.`,
+      html`<a href="${VIEW}/unknown">${plural(unknownIdentifiers.length, "identifier")}</a> that no live release knows (${listed(unknownIdentifiers, (one) => html`<span class="clip" title="${one}">${one}</span>`)}): the tasks wait for one that does. Deploy it, or delete them.`,
     );
   if (paused.includes("*"))
     say(
@@ -117,7 +117,7 @@ function ofWhatRests(
   if (named.length > 0)
     say(
       false,
-      html`Paused by an operator: ${listed(named, (one) => html`<a href="${href(`${VIEW}/tasks`, { identifier: one, database })}">${one}</a>`)}.`,
+      html`Paused by an operator: ${listed(named, (one) => html`<a class="clip" title="${one}" href="${href(`${VIEW}/tasks`, { identifier: one, database })}">${one}</a>`)}.`,
     );
   const off = recurring.filter((one) => !one.enabled);
   if (off.length > 0) say(false, html`<a href="${VIEW}/recurring">${plural(off.length, "schedule")}</a> disabled.`);
@@ -134,7 +134,7 @@ const links = (
   listed(
     all,
     (one) =>
-      html`${before(one)} <a href="${href(`${VIEW}/tasks`, { state: state ?? stateOfFailures(one), identifier: one.identifier, database })}">${one.identifier}</a>`,
+      html`${before(one)} <a class="clip" title="${one.identifier}" href="${href(`${VIEW}/tasks`, { state: state ?? stateOfFailures(one), identifier: one.identifier, database })}">${one.identifier}</a>`,
   );
 
 /** Where the tasks of its failed runs are now. */

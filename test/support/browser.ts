@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, chromium, type Page } from "playwright-core";
 
 const INSTALLED = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const QUIET = [
@@ -49,6 +49,21 @@ async function unpacked(): Promise<string> {
   await writeFile(join(fresh, "fonts", "fonts.conf"), fontsFor(place));
   await rename(fresh, place).catch(() => rm(fresh, { recursive: true, force: true }));
   return place;
+}
+
+const axe = new URL("../../node_modules/axe-core/axe.min.js", import.meta.url);
+
+/** What axe-core finds on the page as it is now: the rule, and the first element that breaks it. */
+export async function violations(page: Page): Promise<[string, string][]> {
+  // Evaluated, not loaded: the page's own policy would refuse it as an element.
+  await page.evaluate(await readFile(axe, "utf8"));
+  return await page.evaluate(async () => {
+    interface Axe {
+      run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }>;
+    }
+    const found = await (globalThis as unknown as { axe: Axe }).axe.run({ resultTypes: ["violations"] });
+    return found.violations.map(({ id, nodes }): [string, string] => [id, nodes[0]!.html]);
+  });
 }
 
 /** Its own file names folders of a Lambda. Without a single font Chromium ends itself at the first glyph it has to look for. */
