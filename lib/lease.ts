@@ -3,7 +3,7 @@ import { elapsedMs, type Moment, now, pause } from "./clock.ts";
 import { DatabaseError } from "./database/failure.ts";
 import type { Database } from "./database/port.ts";
 import { StintError } from "./errors.ts";
-import { type Answer, type ClaimedTask, decodeTask, type Header, type Request } from "./messages.ts";
+import { type Answer, type ClaimedTask, decodeAnswer, encodeResults, type Header, type Request } from "./messages.ts";
 import { type Registry, registrationOf } from "./registry.ts";
 import { exchange, registerRelease } from "./sql/exchange.ts";
 import { NEWEST_MIGRATION } from "./sql/migrations/newest.ts";
@@ -122,9 +122,9 @@ export class Lease {
       ),
       this.#lost.signal,
     );
-    if (rows[0] === undefined) throw schemaTooOld();
-    const header = JSON.parse(rows[0].answer) as Header;
-    if (header.status === "unknown_release") {
+    const said = decodeAnswer(rows);
+    if (said === undefined) throw schemaTooOld();
+    if (said.header.status === "unknown_release") {
       const { registry } = this.#options;
       this.requests += 1;
       await database.query(registerRelease, {
@@ -132,7 +132,7 @@ export class Lease {
       });
       return "again";
     }
-    return { header, tasks: rows.slice(1).map((row) => decodeTask(row.answer)) };
+    return said;
   }
 
   #accept({ header, tasks }: { header: Header; tasks: ClaimedTask[] }, sent: Moment, ending: boolean): Answer {
@@ -160,7 +160,6 @@ export class Lease {
 
   #encode(request: Request): unknown {
     const { database, invocationId, slot, onlyFree, registry, graceMs } = this.#options;
-    const at = performance.now();
     return {
       invocation: invocationId,
       slot,
@@ -171,19 +170,7 @@ export class Lease {
       acked: this.#acked,
       bytes: ANSWER_BYTES[database.adapter],
       ...request,
-      results: request.results.map(
-        ({ id, attempt, outcome, startedAt, finishedAt, delayMs, retryAt, error, value }) => ({
-          id,
-          attempt,
-          outcome,
-          started: Math.round(at - startedAt),
-          finished: Math.round(at - finishedAt),
-          delayMs,
-          retryAt,
-          error,
-          value,
-        }),
-      ),
+      ...encodeResults(request.results, performance.now()),
     };
   }
 }

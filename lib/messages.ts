@@ -80,27 +80,40 @@ export interface Answer {
   readonly firstOfLease: boolean;
 }
 
-/** An answer's first row. */
+/** An answer's last row. */
 export type Header = Omit<Answer, "tasks" | "firstOfLease"> & {
   status: "ok" | "gone" | "old" | "seat_taken" | "unknown_release";
   ended?: boolean;
 };
 
-/** A row of the answer after its first: the columns as exchange_v1 puts them in order. */
-export function decodeTask(text: string): ClaimedTask {
-  const row = JSON.parse(text) as [
-    string,
-    string,
-    number,
-    number,
-    number,
-    number,
-    string,
-    boolean,
-    string | null,
-    string | null,
-    unknown,
-  ];
+type TaskColumns = [
+  id: string,
+  identifier: string,
+  attempt: number,
+  used: number,
+  maxAttempts: number,
+  priority: number,
+  scheduledFor: string,
+  suspect: boolean,
+  occurrence: string | null,
+  traceParent: string | null,
+  payload: unknown,
+];
+
+/**
+ * The rows of an answer: arrays of tasks, each its columns as exchange_v2 puts them in order, and at last the header. The tasks come in the
+ * order in which they are to start. Undefined without any row.
+ */
+export function decodeAnswer(
+  rows: readonly { answer: string }[],
+): { header: Header; tasks: ClaimedTask[] } | undefined {
+  const last = rows.at(-1);
+  if (last === undefined) return undefined;
+  const tasks = rows.slice(0, -1).flatMap(({ answer }) => (JSON.parse(answer) as TaskColumns[]).map(decodeTask));
+  return { header: JSON.parse(last.answer) as Header, tasks: tasks.sort(byTurn) };
+}
+
+const decodeTask = (columns: TaskColumns): ClaimedTask => {
   const [
     id,
     identifier,
@@ -113,7 +126,7 @@ export function decodeTask(text: string): ClaimedTask {
     occurrence,
     traceParent,
     payload,
-  ] = row;
+  ] = columns;
   return {
     id,
     identifier,
@@ -127,4 +140,48 @@ export function decodeTask(text: string): ClaimedTask {
     traceParent,
     payload,
   };
+};
+
+/** Times come in UTC, so that their text sorts as they do. */
+function byTurn(one: ClaimedTask, other: ClaimedTask): number {
+  if (one.priority !== other.priority) return one.priority - other.priority;
+  if (one.scheduledFor !== other.scheduledFor) return one.scheduledFor < other.scheduledFor ? -1 : 1;
+  return Number(BigInt(one.id) - BigInt(other.id));
 }
+
+/** Runs that succeeded and returned nothing to keep, by columns, each an array as Postgres writes it: the least that both sides can read. */
+export interface Done {
+  readonly id: string;
+  readonly attempt: string;
+  /** Ages in milliseconds. */
+  readonly started: string;
+  readonly finished: string;
+}
+
+/** The other results, one by one. */
+export type EncodedResult = Omit<Result, "startedAt" | "finishedAt"> & { started: number; finished: number };
+
+/** @param at when it is sent, in milliseconds of the monotonic clock */
+export function encodeResults(all: readonly Result[], at: number): { results: EncodedResult[]; done?: Done } {
+  const plain = all.filter(isPlain);
+  const results = all
+    .filter((result) => !isPlain(result))
+    .map(({ startedAt, finishedAt, ...result }) => ({
+      ...result,
+      started: Math.round(at - startedAt),
+      finished: Math.round(at - finishedAt),
+    }));
+  if (plain.length === 0) return { results };
+  const column = (pick: (result: Result) => string | number): string => `{${plain.map(pick).join(",")}}`;
+  return {
+    results,
+    done: {
+      id: column(({ id }) => id),
+      attempt: column(({ attempt }) => attempt),
+      started: column(({ startedAt }) => Math.round(at - startedAt)),
+      finished: column(({ finishedAt }) => Math.round(at - finishedAt)),
+    },
+  };
+}
+
+const isPlain = ({ outcome, value }: Result): boolean => outcome === "SUCCESS" && value === undefined;

@@ -82,7 +82,7 @@ describe.each(passing)("under %s", (_, options) => {
   test("an invocation runs every task once and hands in every result once", async () => {
     await tasks.enqueueMany(greet, payloads(60));
     const ran: number[] = [];
-    faults.set({ ...options, match: "exchange_v1" });
+    faults.set({ ...options, match: "exchange_v2" });
     const report = await run([greet.handle(({ n }) => void ran.push(n))]);
     expect(Object.values(faults.injected)[0]).toBeGreaterThan(0);
     expect(report).toMatchObject({ claimed: 60, succeeded: 60, failed: 0, staleCompletions: 0, left: "nothing_due" });
@@ -170,7 +170,7 @@ test("an exchange whose answer was lost is repeated under its own number, the ne
   await tasks.enqueueMany(greet, payloads(5));
   const { database, asked } = watched(db.database);
   const handlers = [greet.handle(() => {})];
-  faults.set({ match: "exchange_v1", commitThenDrop: { next: 3 } });
+  faults.set({ match: "exchange_v2", commitThenDrop: { next: 3 } });
   await run(handlers, database);
   const numbers = asked.filter((ask) => ask.name === "exchange").map(({ seq }) => seq!);
   expect(numbers.slice(0, 4)).toEqual([1, 1, 1, 1]);

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { exchange } from "../lib/sql/exchange.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
 
@@ -314,10 +315,59 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(rest.more).toBe(false);
   });
 
+  test("an answer packs many tasks into a row, none over the 64 KB of the Data API", async () => {
+    await enqueueRaw(db, "a", 500);
+    const rowsOf = async (me: Speaker): Promise<string[]> => {
+      me.seq += 1;
+      const request = JSON.stringify(me.request({ want: 500 }));
+      return (await db.database.query(exchange, { request })).map(({ answer }) => answer);
+    };
+    const small = await rowsOf(new Speaker(db));
+    expect(small.length).toBeLessThan(20);
+    expect(small.slice(0, -1).flatMap((row) => JSON.parse(row))).toHaveLength(500);
+    // Each fills the last byte of its row's part before the largest payload comes on top.
+    await enqueueRaw(db, "b", 40, {
+      payloads: Array.from({ length: 40 }, (_, n) => ({ text: "x".repeat(n % 2 === 0 ? 7800 : 49_000) })),
+    });
+    const large = await rowsOf(new Speaker(db, { slot: 1 }));
+    expect(large.length).toBeGreaterThan(8);
+    for (const row of large) expect(Buffer.byteLength(row)).toBeLessThan(64 * 1024);
+  });
+
+  test("release 0.1.0 is answered as it expects while it still runs: the exchange first, then a row a task in order", async () => {
+    const [late, early] = [await enqueueRaw(db, "a", 1), await enqueueRaw(db, "a", 2, { priority: 0 })];
+    const old = new Speaker(db);
+    const speak = async (words: object): Promise<unknown[][]> => {
+      old.seq += 1;
+      const request = { ...old.request(), ...words };
+      const rows = await db.sql<{ answer: string }>("SELECT exchange_v1($1) AS answer", [JSON.stringify(request)]);
+      return rows.map(({ answer }) => JSON.parse(answer));
+    };
+    const [header, ...tasks] = await speak({ want: 3 });
+    expect(header).toMatchObject({ status: "ok", claimed: 3 });
+    expect(tasks.map(([id]) => id)).toEqual([...early, ...late]);
+    const results = tasks.map(([id, , attempt]) => success({ id: id as string, attempt: attempt as number }));
+    expect(await speak({ acked: 1, results })).toMatchObject([{ status: "ok", succeeded: 3, stale: 0 }]);
+  });
+
+  test("what succeeded and returned something, what did not and what failed are handed in together", async () => {
+    await enqueueRaw(db, "a", 3);
+    const me = new Speaker(db);
+    const [plain, kept, failed] = (await me.say()).tasks;
+    const results = [success(plain!), { ...success(kept!), value: { sent: true } }, failure(failed!)];
+    expect(await me.say({ results, want: 0 })).toMatchObject({ succeeded: 2, failed: 1, stale: 0 });
+    expect(await db.sql("SELECT result, result_value FROM task_run ORDER BY task_id")).toEqual([
+      { result: "SUCCESS", result_value: null },
+      { result: "SUCCESS", result_value: { sent: true } },
+      { result: "FAILURE", result_value: null },
+    ]);
+    expect(await db.sql("SELECT held FROM heartbeat")).toEqual([{ held: 0 }]);
+  });
+
   test("another isolation level is refused", async () => {
     const client = await db.client();
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
-    await expect(client.query("SELECT exchange_v1('{\"results\": []}')")).rejects.toMatchObject({ code: "TP001" });
+    await expect(client.query("SELECT exchange_v2('{\"results\": []}')")).rejects.toMatchObject({ code: "TP001" });
     await client.query("ROLLBACK");
   });
 });

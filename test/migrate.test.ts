@@ -57,7 +57,7 @@ test("another schema's name serves a second application in the same database", a
   await database.close();
   expect(await sql("SELECT count(*)::int AS n FROM second_app.task")).toEqual([{ n: 0 }]);
   const [row] = await sql<{ setting: string }>(
-    "SELECT array_to_string(proconfig, ' ') AS setting FROM pg_proc WHERE oid = 'second_app.exchange_v1'::regproc",
+    "SELECT array_to_string(proconfig, ' ') AS setting FROM pg_proc WHERE oid = 'second_app.exchange_v2'::regproc",
   );
   expect(row!.setting).toContain('search_path="second_app", pg_temp');
 });

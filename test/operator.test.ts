@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { listTasks, performAction, readAudit, showTask } from "../lib/operator.ts";
 import { type Action, taskDetailSchema, tasksSchema } from "../lib/operator-schema.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
-import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
+import { enqueueRaw, failure, register, Speaker, success, type Told } from "./support/exchange.ts";
 
 const LATER = { delayUntil: "2999-01-01T00:00:00Z" };
 
@@ -254,7 +254,7 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     await enqueueRaw(db, "greet", 300);
     const work = async (slot: number) => {
       const speaker = new Speaker(db, { slot });
-      let results: object[] = [];
+      let results: Told[] = [];
       for (let round = 0; round < 25; round++)
         results = (await speaker.say({ results, want: 5 })).tasks.map((task, n) =>
           n % 2 ? success(task) : failure(task),

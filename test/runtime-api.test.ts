@@ -172,7 +172,7 @@ describe.concurrent("what takes its time", async () => {
     const before = await db.sql("SELECT * FROM heartbeat, slot ORDER BY 1, number");
     await enqueue(db, `${hooks.url}/`);
     // Whatever it asks of the database would be counted.
-    db.dataApi!.faults.set({ match: "exchange_v1", serverError: 1 });
+    db.dataApi!.faults.set({ match: "exchange_v2", serverError: 1 });
     frozen.thaw();
     const { status, body } = await invocation;
     expect(db.dataApi!.faults.injected.serverError ?? 0).toBe(0);

@@ -9,7 +9,7 @@ export const exchange = statement<{ answer: string }>()(
   "exchange",
   { request: "json" },
   ["answer"],
-  `SELECT answer FROM {schema}.exchange_v1(CAST(:request AS jsonb)) AS answer
+  `SELECT answer FROM {schema}.exchange_v2(CAST(:request AS jsonb)) AS answer
   WHERE EXISTS (SELECT FROM {schema}.migration WHERE name = '${NEWEST_MIGRATION}')`,
 );
 

@@ -1118,14 +1118,52 @@ END
 $free$;
 
 -- statement
--- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, metrics, wake {slots, most}}; the last two may be missing.
--- Answers a row for the exchange, then a row for each task the caller was not yet known to know of.
-CREATE OR REPLACE FUNCTION exchange_v1(p_request jsonb) RETURNS SETOF text
+-- Hands in runs that succeeded and returned nothing to keep, by columns: p_done {id, attempt, started, finished}, each an array as Postgres writes it.
+-- The caller has locked the heartbeat row that guards these tasks. Fenced by holder and attempt number.
+CREATE FUNCTION record_done(p_me uuid, p_now timestamptz, p_done jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
+AS $done$
+#variable_conflict use_column
+DECLARE
+  v_count integer;
+  v_identifiers text[];
+  v_serial_keys text[];
+BEGIN
+  WITH result AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(p_done->>'id' AS bigint[]), CAST(p_done->>'attempt' AS integer[]), CAST(p_done->>'started' AS float8[]), CAST(p_done->>'finished' AS float8[]))
+      AS r(id, attempt, started, finished)),
+  done AS (
+    DELETE FROM task t USING result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    RETURNING t.id, t.attempt, t.identifier, t.serial_key, t.occurrence, r.started, r.finished),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED', occurrence FROM done)
+  SELECT count(*), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO v_count, v_identifiers, v_serial_keys FROM done;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
+  RETURN v_count;
+END
+$done$;
+
+-- statement
+-- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}};
+-- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, several in a row, each row an array
+-- of at most some 60 KB, in no order. Then, as the last row, the exchange itself.
+CREATE FUNCTION exchange_v2(p_request jsonb) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+SET timezone = 'UTC'
 AS $exchange$
 #variable_conflict use_column
 DECLARE
@@ -1136,7 +1174,10 @@ DECLARE
   v_want integer = CAST(p_request->>'want' AS integer);
   v_ending boolean = CAST(p_request->>'ending' AS boolean);
   v_grace interval = CAST(p_request->>'graceMs' AS float8) * interval '1 millisecond';
+  v_done integer = coalesce(cardinality(CAST(p_request->'done'->>'id' AS bigint[])), 0);
   v_results integer = jsonb_array_length(p_request->'results');
+  v_reported bigint[];
+  v_succeeded integer;
   h heartbeat;
   v_now timestamptz;
   v_new boolean;
@@ -1151,10 +1192,11 @@ DECLARE
   v_pick record;
   v_ids bigint[] = '{}';
   v_more boolean = false;
-  v_tasks text[] = '{}';
   v_due json;
   v_schedules json;
   v_wake integer[];
+  -- Where a row of the answer is cut. The Data API takes 64 KB a row, and the largest payload comes on top.
+  v_row_bytes CONSTANT integer = 8192;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'an exchange runs under READ COMMITTED only' USING ERRCODE = 'TP001';
@@ -1200,20 +1242,25 @@ BEGIN
 
   IF v_new THEN
     -- 3. results
+    IF v_done > 0 THEN
+      v_succeeded = record_done(v_me, v_now, p_request->'done');
+      h.succeeded = h.succeeded + v_succeeded;
+      h.held = h.held - v_succeeded;
+      h.stale_completions = h.stale_completions + v_done - v_succeeded;
+    END IF;
     IF v_results > 0 THEN
       SELECT * INTO v_recorded FROM record_results(v_me, v_now, p_request->'results');
       h.succeeded = h.succeeded + v_recorded.succeeded;
       h.failed = h.failed + v_recorded.failed;
       h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
       h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
-      h.holds_suspect = h.holds_suspect AND h.held > 0;
-      IF h.cancelling <> '{}' THEN
-        -- One whose run ended otherwise before its holder heard of the cancel is cancelled now, where it waits again.
-        PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id)
-        WHERE c.id IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)) ORDER BY c.id;
-        h.cancelling = ARRAY (SELECT c.id FROM unnest(h.cancelling) AS c(id)
-          WHERE c.id NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
-      END IF;
+    END IF;
+    h.holds_suspect = h.holds_suspect AND h.held > 0;
+    IF h.cancelling <> '{}' THEN
+      -- One whose run ended otherwise before its holder heard of the cancel is cancelled now, where it waits again.
+      v_reported = CAST(p_request->'done'->>'id' AS bigint[]) || ARRAY (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint));
+      PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id) WHERE c.id = ANY (v_reported) ORDER BY c.id;
+      h.cancelling = ARRAY (SELECT c.id FROM unnest(h.cancelling) AS c(id) WHERE c.id <> ALL (v_reported));
     END IF;
 
     IF p_request ? 'progress' THEN
@@ -1277,17 +1324,17 @@ BEGIN
         v_more = v_pick.more OR v_suspect.id IS NOT NULL;
       END IF;
       IF cardinality(v_ids) > 0 THEN
+        RETURN QUERY
         WITH claimed AS (
           UPDATE task t SET held_by = v_me, held_since = v_now, claim_seq = v_seq, attempt = t.attempt + 1, max_attempts = coalesce(t.max_attempts, r.max_attempts)
           FROM release_task r
           WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
-          RETURNING t.*)
-        SELECT array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
-          ORDER BY priority, scheduled_for, id)
-        INTO v_tasks FROM claimed;
-        v_tasks = coalesce(v_tasks, '{}');
-        h.held = h.held + cardinality(v_tasks);
-        h.claimed = h.claimed + cardinality(v_tasks);
+          RETURNING CAST(json_build_array(CAST(t.id AS text), t.identifier, t.attempt, t.attempt - t.forgiven, t.max_attempts, t.priority, t.scheduled_for, t.suspect_since IS NOT NULL,
+            t.occurrence, t.trace_parent, t.payload) AS text) AS told),
+        placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM claimed)
+        SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
+        h.held = h.held + cardinality(v_ids);
+        h.claimed = h.claimed + cardinality(v_ids);
         h.claimed_seq = v_seq;
       END IF;
     ELSE
@@ -1309,10 +1356,12 @@ BEGIN
   END IF;
 
   -- What an earlier answer told, but nobody is known to have heard
-  IF h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq OR NOT v_new THEN
-    SELECT coalesce(array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
-      ORDER BY priority, scheduled_for, id), '{}')
-    INTO v_tasks FROM task WHERE held_by = v_me AND claim_seq > v_acked;
+  IF (h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq AND NOT v_ending) OR NOT v_new THEN
+    RETURN QUERY
+    WITH held AS (
+      SELECT CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text) AS told FROM task WHERE held_by = v_me AND claim_seq > v_acked),
+    placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM held)
+    SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
   END IF;
 
   -- 7. the end
@@ -1323,7 +1372,6 @@ BEGIN
     UPDATE slot SET holder = NULL WHERE number = v_slot AND holder = v_me AND epoch = h.epoch;
     h.ended_at = clock_timestamp();
     h.held = 0;
-    v_tasks = '{}';
   END IF;
 
   -- 8. beat and answer
@@ -1337,7 +1385,24 @@ BEGIN
   RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
-  RETURN QUERY SELECT unnest(v_tasks);
+END
+$exchange$;
+
+-- statement
+-- The exchange as release 0.1.0 speaks it, which may still run while this schema is there already: the exchange first, then a row a task, in their order.
+CREATE OR REPLACE FUNCTION exchange_v1(p_request jsonb) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $exchange$
+DECLARE
+  v_rows text[];
+BEGIN
+  SELECT array_agg(e.answer ORDER BY e.place) INTO v_rows FROM exchange_v2(p_request) WITH ORDINALITY AS e(answer, place);
+  RETURN NEXT v_rows[cardinality(v_rows)];
+  RETURN QUERY
+  SELECT CAST(t.told AS text)
+  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL json_array_elements(CAST(r.tasks AS json)) AS t(told)
+  ORDER BY CAST(t.told->>5 AS integer), CAST(t.told->>6 AS timestamptz), CAST(t.told->>0 AS bigint);
 END
 $exchange$;
 -- What an operator sees and does. Reading is bounded whatever the number of tasks and runs; every action is one guarded call that
@@ -2189,7 +2254,7 @@ AS $secure$
 DECLARE
   v_schema text = current_schema();
   v_producer text[] = '{enqueue_task,enqueue_v1,check_database_v1,take_health_row_v1,drop_canary_v1}';
-  v_worker text[] = '{exchange_v1,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
+  v_worker text[] = '{exchange_v1,exchange_v2,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
   v_owner text[] = '{secure_v1,make_role_v1}';
   v_one record;
   v_role record;
@@ -2338,6 +2403,10 @@ BEGIN
 END
 $arrange$;
 -- Claims that run side by side no longer look at the same rows and leave one of them empty-handed.
+
+-- statement
+-- By the stored size. A check of the text itself was made again with each claim's update.
+ALTER TABLE task DROP CONSTRAINT payload_is_small, ADD CONSTRAINT payload_is_small CHECK (bytes <= 49152);
 
 -- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)

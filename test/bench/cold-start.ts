@@ -36,7 +36,7 @@ async function firstRequest(paths: Readonly<Record<Bundle, string>>, name: Bundl
     const arrival = once(server, "request").then(async ([request]) => {
       const at = performance.timeOrigin + performance.now();
       const { sql } = JSON.parse(await text(request)) as { sql: string };
-      if (!sql.includes(name === "processor" ? "exchange_v1" : "SELECT 1")) throw new Error(`It sent: ${sql}`);
+      if (!sql.includes(name === "processor" ? "exchange_v2" : "SELECT 1")) throw new Error(`It sent: ${sql}`);
       return at;
     });
     const { importedAt } = (await heard(child)) as { importedAt: number };

@@ -2,9 +2,10 @@
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { expect } from "vitest";
+import { decodeAnswer } from "../../lib/messages.ts";
 import { exchange } from "../../lib/sql/exchange.ts";
 import { reset, type TestDatabase } from "../support/database.ts";
-import { enqueueRaw, GRACE_MS, register } from "../support/exchange.ts";
+import { enqueueRaw, GRACE_MS, inWords, register } from "../support/exchange.ts";
 import { RELEASES, type Result, type Told, type Words, World } from "./world.ts";
 
 /** A process as it sees itself. */
@@ -368,21 +369,22 @@ async function call(model: Model, real: Real, me: number, words: Words): Promise
     bytes: 480_000,
     floors: [],
     ...rest,
-    results: results.map(({ task, ...result }) => ({
-      id: String(task),
-      ...result,
-      started: 2,
-      finished: 1,
-      delayMs: 0,
-      error: "no",
-    })),
+    ...inWords(
+      results.map(({ task, ...result }) => ({
+        id: String(task),
+        ...result,
+        started: 2,
+        finished: 1,
+        ...(result.outcome === "FAILURE" && { delayMs: 0, error: "no" }),
+      })),
+    ),
   };
   const rows = await real.db.database.query(exchange, { request: JSON.stringify(request) });
-  const [header, ...tasks] = rows.map(({ answer }) => JSON.parse(answer));
+  const { header, tasks } = decodeAnswer(rows)!;
   const heard: Told = {
-    status: header.status,
+    status: header.status as Told["status"],
     ...(header.status === "ok" && { newest: header.newest, rescued: header.rescued }),
-    tasks: tasks.map((task) => [Number(task[0]), task[2], task[7]] as const),
+    tasks: tasks.map(({ id, attempt, suspect }) => [Number(id), attempt, suspect] as const),
   };
   expect(heard, "the answer").toEqual(expected);
   real.see(expected.status);

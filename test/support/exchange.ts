@@ -1,6 +1,6 @@
 /** Invocations as the database sees them: exchanges spoken by hand, one number at a time. */
 import { randomUUID } from "node:crypto";
-import type { ClaimedTask } from "../../lib/messages.ts";
+import { type ClaimedTask, decodeAnswer, encodeResults, type Result } from "../../lib/messages.ts";
 import { exchange, registerRelease } from "../../lib/sql/exchange.ts";
 import { enqueueTasks } from "../../lib/sql/tasks.ts";
 import type { TestDatabase } from "./database.ts";
@@ -22,6 +22,16 @@ export interface Spoken {
   readonly tasks: Pick<ClaimedTask, "id" | "identifier" | "attempt" | "used" | "suspect" | "payload">[];
 }
 
+/** A result as it is told: how long ago it started and ended, in milliseconds. */
+export type Told = Omit<Result, "startedAt" | "finishedAt"> & { readonly started: number; readonly finished: number };
+
+/** As an invocation writes it that sends at moment 0. */
+export const inWords = (results: readonly Told[]) =>
+  encodeResults(
+    results.map(({ started, finished, ...result }) => ({ ...result, startedAt: -started, finishedAt: -finished })),
+    0,
+  );
+
 export type Words = Partial<{
   seq: number;
   acked: number;
@@ -31,7 +41,7 @@ export type Words = Partial<{
   onlyFree: boolean;
   remainingMs: number | null;
   bytes: number;
-  results: object[];
+  results: readonly Told[];
   floors: object[];
   release: string;
 }>;
@@ -86,7 +96,13 @@ export class Speaker {
 
   /** Speaks under the number of before, as one who heard nothing. */
   async repeat(words: Words = {}): Promise<Spoken> {
-    const request = {
+    const request = JSON.stringify(this.request(words));
+    const answer = decodeAnswer(await this.db.database.query(exchange, { request }));
+    return { ...answer!.header, tasks: answer!.tasks };
+  }
+
+  request(words: Words = {}): object {
+    return {
       invocation: this.id,
       slot: this.slot,
       onlyFree: false,
@@ -100,22 +116,8 @@ export class Speaker {
       remainingMs: null,
       bytes: 480_000,
       floors: [],
-      results: [],
       ...words,
-    };
-    const [header, ...tasks] = (await this.db.database.query(exchange, { request: JSON.stringify(request) })).map(
-      (row) => JSON.parse(row.answer),
-    );
-    return {
-      ...header,
-      tasks: tasks.map(([id, identifier, attempt, used, , , , suspect, , , payload]: never[]) => ({
-        id,
-        identifier,
-        attempt,
-        used,
-        suspect,
-        payload,
-      })),
+      ...inWords(words.results ?? []),
     };
   }
 
@@ -135,7 +137,7 @@ export class Speaker {
   }
 }
 
-export const success = (task: { id: string; attempt: number }) => ({
+export const success = (task: { id: string; attempt: number }): Told => ({
   id: task.id,
   attempt: task.attempt,
   outcome: "SUCCESS",
@@ -143,7 +145,7 @@ export const success = (task: { id: string; attempt: number }) => ({
   finished: 1,
 });
 
-export const failure = (task: { id: string; attempt: number }, more: object = {}) => ({
+export const failure = (task: { id: string; attempt: number }, more: Partial<Told> = {}): Told => ({
   id: task.id,
   attempt: task.attempt,
   outcome: "FAILURE",

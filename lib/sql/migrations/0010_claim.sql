@@ -1,6 +1,10 @@
 -- Claims that run side by side no longer look at the same rows and leave one of them empty-handed.
 
 -- statement
+-- By the stored size. A check of the text itself was made again with each claim's update.
+ALTER TABLE task DROP CONSTRAINT payload_is_small, ADD CONSTRAINT payload_is_small CHECK (bytes <= 49152);
+
+-- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
 -- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
 -- identifier with a limit may run. Looks without locking: as many as fit. A level of one identifier is then locked in the order of its
