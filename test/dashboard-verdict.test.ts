@@ -75,12 +75,7 @@ function read(more: Partial<Stats>, shown: Partial<Showing> = {}): { kind: strin
 test.each<[string, Partial<Stats>, string, RegExp]>([
   ["nothing", {}, "good", /All quiet. Nothing waits/],
   ["work at hand", { totals: { ...counts, ...of(7, 900) } }, "good", /Working. 7 waiting, the oldest for 900 ms/],
-  [
-    "a slot is stuck",
-    { slots: [seat(0, "working"), seat(3, "stuck")] },
-    "bad",
-    /Stuck: slot 3\. .* log has the cause/,
-  ],
+  ["a slot is stuck", { slots: [seat(0, "working"), seat(3, "stuck")] }, "bad", /Stuck: slot 3\. .* log has the cause/],
   ["a slot is late", { slots: [seat(0, "working"), seat(2, "late")] }, "fair", /Late: slot 2\. .* schedule is on/],
   ["nobody works", { slots: [seat(0, "stuck"), seat(1, "late")] }, "bad", /Nobody is working/],
   ["nobody ever came", { slots: [], totals: { ...counts, ...of(4, 900) } }, "bad", /Nobody has ever worked here/],
@@ -92,7 +87,7 @@ test.each<[string, Partial<Stats>, string, RegExp]>([
   ["too few ran to tell", { identifiers: [kind("a", ran(0, 4))] }, "good", /All quiet/],
   ["all is paused", { paused: ["*"] }, "bad", /Everything is paused .* Resume everything/],
   ["one is paused", { paused: ["a"] }, "fair", /Paused by an operator: a \./],
-  ["one is unknown", { unknownIdentifiers: ["old.one"] }, "fair", /1 identifier .*old\.one .* Deploy it/],
+  ["one is unknown", { unknownIdentifiers: ["old.one"] }, "fair", /1 identifier .*old\.one \. .* deploy it/],
   ["a schedule is off", { recurring: [{ enabled: false } as RecurringStats] }, "fair", /1 schedule disabled/],
 ])("%s", (_, stats, expected, text) => {
   const found = read(stats);
@@ -105,6 +100,12 @@ test("what needs somebody stands first, and no more than three are named", () =>
   const { text } = read({ identifiers, slots: [seat(0, "working"), seat(1, "late"), seat(2, "stuck")] });
   expect(text).toMatch(/needs you\. Stuck: .* Late: /);
   expect(text).toMatch(/20 % of a , 20 % of b , 20 % of c and 2 more\./);
+});
+
+test("failures are counted as the chart of the last hour counts them", () => {
+  const minute = { minute: "2030-01-01T00:00:00.000Z", succeeded: 40, failed: 10, estimated: false };
+  const identifiers = [kind("a", ran(79, 21))];
+  expect(read({ identifiers, throughput: [minute, minute] }).text).toContain("20 of the last hour's 100 runs failed");
 });
 
 test("with two databases a slot is told with its database", () => {

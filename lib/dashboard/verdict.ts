@@ -84,17 +84,20 @@ function ofAge({ identifiers }: Stats, { database }: Showing, say: Say): void {
   );
 }
 
-function ofFailures({ identifiers, totals }: Stats, { database }: Showing, say: Say): void {
+function ofFailures({ identifiers, throughput }: Stats, { database }: Showing, say: Say): void {
   const runs = ({ hour }: Pick<IdentifierStats, "hour">): number => hour.succeeded + hour.failed;
   const share = (one: Pick<IdentifierStats, "hour">): number => one.hour.failed / Math.max(1, runs(one));
   const failing = identifiers
     .filter((one) => runs(one) >= FEWEST_RUNS && share(one) >= SOME_FAIL)
     .sort((a, b) => b.hour.failed - a.hour.failed);
   if (failing.length === 0) return;
-  const { failed, estimated } = totals.hour;
+  // Of all together the minutes tell more, and the chart below tells the same.
+  const failed = throughput.reduce((sum, one) => sum + one.failed, 0);
+  const all = throughput.reduce((sum, one) => sum + one.failed + one.succeeded, 0);
+  const estimated = throughput.some((one) => one.estimated);
   say(
     failing.some((one) => share(one) >= MOST_FAIL),
-    html`<strong>${estimated && "~ "}${whole(failed)} of the last hour's ${whole(runs(totals))} runs failed</strong>: ${links(failing, undefined, database, (one) => `${Math.round(share(one) * 100)} % of`)}. Their errors say why; retry them once the cause is gone.`,
+    html`<strong>${estimated && "~ "}${whole(failed)} of the last hour's ${whole(all)} runs failed</strong>: ${links(failing, undefined, database, (one) => `${Math.round(share(one) * 100)} % of`)}. Their errors say why; retry them once the cause is gone.`,
   );
 }
 
@@ -106,7 +109,7 @@ function ofWhatRests(
   if (unknownIdentifiers.length > 0)
     say(
       false,
-      html`<a href="${VIEW}/unknown">${plural(unknownIdentifiers.length, "identifier")}</a> that no live release knows (${listed(unknownIdentifiers, (one) => html`<span class="clip" title="${one}">${one}</span>`)}): the tasks wait for one that does. Deploy it, or delete them.`,
+      html`<a href="${VIEW}/unknown">${plural(unknownIdentifiers.length, "identifier")}</a> that no live release knows: ${listed(unknownIdentifiers, (one) => html`<span class="clip" title="${one}">${one}</span>`)}. Their tasks wait for one that does: deploy it, or delete them.`,
     );
   if (paused.includes("*"))
     say(

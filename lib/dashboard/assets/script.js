@@ -5,8 +5,7 @@ const ANSWER_MS = 10_000;
 const ACT_MS = 30_000;
 /** For so long after the pointer came to rest on a link or button, nothing moves from under it. */
 const AIM_MS = 4000;
-// Not of the document's base: a link with a token in it stays the base, and fetch refuses such addresses.
-const ACTIONS = new URL("/processor/actions", location.href);
+const ACTIONS = "/processor/actions";
 const byId = (id) => document.getElementById(id);
 const main = byId("main");
 let paused = false;
@@ -14,6 +13,10 @@ let failing = false;
 let refreshing;
 let acting = 0;
 let pointedAt = -AIM_MS;
+
+// Came in by a link with a token in it: that stays the base of every address here. fetch refuses such, and for such a browser sends
+// no token unless asked, which nobody does where reading is open. The same page again, without it.
+if (new URL(document.baseURI).username !== "") location.replace(location.href);
 
 document.documentElement.classList.add("js");
 byId("reload").hidden = true;
