@@ -1,9 +1,24 @@
 import { Command } from "commander";
+import { scheduleText } from "../../lib/dashboard/format.ts";
 import { performAction } from "../../lib/operator.ts";
 import { type Action, actionSchema } from "../../lib/operator-schema.ts";
 import { listRecurring } from "../../lib/stats.ts";
+import type { RecurringStats } from "../../lib/stats-schema.ts";
 import { CommandError, configOf, withDatabases } from "./environment.ts";
+import { ago, plain, print, table } from "./table.ts";
 import { checked } from "./tasks.ts";
+
+const HEAD = ["identifier", "schedule", "state", "next", "last run", "result", "took", "skipped"];
+const rowOf = (one: RecurringStats) => [
+  one.identifier,
+  scheduleText(one.schedule),
+  one.enabled ? "enabled" : `disabled (${one.disabledWhy})`,
+  one.enabled ? one.nextAt : null,
+  one.lastRunAt,
+  one.lastResult,
+  one.lastDurationMs === null ? null : ago(one.lastDurationMs),
+  one.skipped,
+];
 
 export function recurringCommand(): Command {
   const command = new Command("recurring").description("List, run, enable and disable recurring tasks.");
@@ -13,15 +28,8 @@ export function recurringCommand(): Command {
     .option("--json", "for programs")
     .action(async ({ json }: { json?: boolean }) => {
       const rows = await withDatabases(configOf(), listRecurring);
-      if (json) process.stdout.write(`${JSON.stringify(rows)}\n`);
-      else if (rows.length === 0) process.stdout.write("No processor has stored a schedule yet.\n");
-      else {
-        for (const row of rows) {
-          const state = row.enabled ? `next at ${row.nextAt ?? "no time"}` : `disabled (${row.disabledWhy})`;
-          const last = row.lastOccurrence === null ? "never due yet" : `last due at ${row.lastOccurrence}`;
-          process.stdout.write(`${row.identifier}  ${row.schedule}  ${state}  ${last}  skipped ${row.skipped}\n`);
-        }
-      }
+      if (json) return print(JSON.stringify(rows));
+      print(rows.length === 0 ? "No processor has stored a schedule yet." : table(HEAD, rows.map(rowOf)));
     });
   const acting: [string, string, string][] = [
     ["run", "Make a schedule due now; a live processor that knows it runs it.", "is due now"],
@@ -42,7 +50,7 @@ export function recurringCommand(): Command {
             `${identifier}: there is no such schedule${name === "run" ? ", or it is disabled" : ""}.`,
           );
         }
-        process.stdout.write(`${identifier} ${done}.\n`);
+        print(`${plain(identifier)} ${done}.`);
       });
   }
   return command;

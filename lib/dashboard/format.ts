@@ -53,3 +53,15 @@ const PRIORITIES: Readonly<Record<number, string>> = {
 export const PRIORITY_NAMES = Object.entries(PRIORITIES).map(([value, name]) => ({ value: Number(value), name }));
 export const priorityName = (value: number | null): string =>
   value === null ? "–" : (PRIORITIES[value] ?? `${value}`);
+
+/** Stored as the JSON of its definition: `every 5m`, `0 3 * * * in Europe/Berlin`. */
+export function scheduleText(stored: string): string {
+  try {
+    const { every, cron, timeZone } = JSON.parse(stored) as { every?: unknown; cron?: unknown; timeZone?: unknown };
+    if (every !== undefined) return `every ${every}`;
+    if (cron !== undefined) return timeZone === undefined ? String(cron) : `${cron} in ${timeZone}`;
+  } catch {
+    // Text already.
+  }
+  return stored;
+}

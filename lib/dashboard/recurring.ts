@@ -1,5 +1,5 @@
 import type { Stats } from "../stats-schema.ts";
-import { duration, when, whole } from "./format.ts";
+import { duration, scheduleText, when, whole } from "./format.ts";
 import { type Html, href, html } from "./html.ts";
 import { button, empty, type Showing, state, VIEW } from "./page.ts";
 
@@ -21,16 +21,4 @@ ${
     ? empty("No schedules", "A release that defines recurring tasks stores them with its first exchange.")
     : html`<div class="scroll" tabindex="0" role="region" aria-label="Schedules"><table class="list cards"><thead><tr><th scope="col">Schedule</th><th scope="col">State</th><th scope="col">Next</th><th scope="col">Last run</th><th scope="col" class="n minor">Skipped</th>${mayAct && html`<th scope="col"><span class="sr">Actions</span></th>`}</tr></thead><tbody>${all.map(row)}</tbody></table></div>`
 }`;
-}
-
-/** Stored as the JSON of its definition: `every 5m`, `0 3 * * * in Europe/Berlin`. */
-function scheduleText(stored: string): string {
-  try {
-    const { every, cron, timeZone } = JSON.parse(stored) as { every?: unknown; cron?: unknown; timeZone?: unknown };
-    if (every !== undefined) return `every ${every}`;
-    if (cron !== undefined) return timeZone === undefined ? String(cron) : `${cron} in ${timeZone}`;
-  } catch {
-    // Text already.
-  }
-  return stored;
 }
