@@ -1,45 +1,27 @@
-/** The monitoring function as it is deployed, bundled, in a sandbox of Lambda, with a separate database for tasks: seen in a browser. */
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import { type BuildOptions, build } from "esbuild";
+/** The monitoring function as it is packaged, in a sandbox of Lambda, with a separate database for tasks: seen in a browser. */
+import { rmSync } from "node:fs";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { parse } from "yaml";
 import { startDataApi } from "../infra/local/data-api/index.ts";
 import { LOCAL } from "../infra/local/stack.ts";
 import type { HttpAnswer, HttpRequest } from "../lib/http.ts";
 import { startBrowser, violations } from "./support/browser.ts";
-import { root, temporaryFolder } from "./support/command.ts";
+import { temporaryFolder } from "./support/command.ts";
 import { ADMIN, listen, type Site } from "./support/dashboard.ts";
 import { openDatabase, reset, type TestDatabase } from "./support/database.ts";
 import { enqueueRaw, register, Speaker } from "./support/exchange.ts";
-import { LOOP } from "./support/package.ts";
+import { LOOP, packageProcessor } from "./support/package.ts";
 import { Sandbox } from "./support/runtime-api.ts";
 
 const main = await openDatabase("pg");
 const separate = await openDatabase("pg");
 const nameOf = ({ url }: TestDatabase): string => new URL(url.replace("@/", "@localhost/")).pathname.slice(1);
+const SLOW_MS = 120_000;
 const folder = temporaryFolder();
 let site: Site;
 let browser: Browser;
 let context: BrowserContext;
 let page: Page;
-
-/** With the settings of serverless.yml. */
-async function bundle(): Promise<void> {
-  const { custom } = parse(readFileSync(join(root, "serverless.yml"), "utf8")) as {
-    custom: { esbuild: BuildOptions & { exclude: string[] } };
-  };
-  const { bundle, minify, format, platform, target, mainFields, banner, exclude } = custom.esbuild;
-  mkdirSync(join(folder, "functions"));
-  await build({
-    ...{ bundle, minify, format, platform, target, mainFields, banner },
-    external: exclude,
-    absWorkingDir: root,
-    entryPoints: ["functions/monitoring.ts"],
-    outfile: join(folder, "functions/monitoring.mjs"),
-  } as BuildOptions);
-}
 
 /** API Gateway: one request after the other, as there is one sandbox. */
 function gateway(sandbox: Sandbox): (request: HttpRequest) => Promise<HttpAnswer> {
@@ -67,33 +49,31 @@ function gateway(sandbox: Sandbox): (request: HttpRequest) => Promise<HttpAnswer
 }
 
 beforeAll(async () => {
-  const [dataApi, started] = await Promise.all([
+  const [dataApi, started, packaged] = await Promise.all([
     startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url: main.url }] }),
     startBrowser(),
-    bundle(),
+    packageProcessor(folder, "monitoring"),
   ]);
   browser = started;
   const cluster = { RESOURCE_ARN: LOCAL.resourceArn, SECRET_ARN: LOCAL.secretArn };
   const connecting = (prefix: string, db: TestDatabase) =>
     Object.entries({ ...cluster, NAME: nameOf(db) }).map(([part, value]) => [`${prefix}DATABASE_${part}`, value]);
   const sandbox = await Sandbox.start({
-    folder,
-    handler: "functions/monitoring.handler",
+    folder: packaged.folder,
+    handler: packaged.handler,
     client: LOOP,
     timeoutMs: 30_000,
     environment: {
-      NODE_ENV: "production",
-      AWS_REGION: LOCAL.region,
-      AWS_ACCESS_KEY_ID: "test",
-      AWS_SECRET_ACCESS_KEY: "test",
+      ...packaged.environment,
       AWS_ENDPOINT_URL_RDS_DATA: dataApi.endpoint,
       ...Object.fromEntries([...connecting("", main), ...connecting("TASK_PROCESSOR_", separate)]),
+      MONITORING_PUBLIC: "false",
       MONITORING_ADMIN_TOKEN: `ada:${ADMIN}`,
     },
   });
   site = await listen(gateway(sandbox));
   afterAll(() => dataApi.close());
-}, 60_000);
+}, SLOW_MS);
 afterAll(async () => {
   await browser?.close();
   await site?.close();

@@ -22,16 +22,19 @@ export interface Packaged {
   readonly timeoutMs: number;
 }
 
-/** Packages stage `local` into the folder and unpacks the processor. */
-export async function packageProcessor(folder: string): Promise<Packaged> {
+/** Packages stage `local` into the folder and unpacks the processor, or the monitoring function. */
+export async function packageProcessor(
+  folder: string,
+  name: "processor" | "monitoring" = "processor",
+): Promise<Packaged> {
   const output = join(folder, "package");
   const args = [serverlessBin, "package", "--stage", "local", "--package", output];
   const { code, stdout, stderr } = await startNode(args, {}, root).ended;
   if (code !== 0) throw new Error(`serverless package: ${stdout}${stderr}`);
   const text = readFileSync(join(output, "cloudformation-template-update-stack.json"), "utf8");
-  const { Properties } = JSON.parse(text).Resources.ProcessorLambdaFunction;
-  const unpacked = join(folder, "processor");
-  unzip(join(output, "processor.zip"), unpacked);
+  const { Properties } = JSON.parse(text).Resources[`${name[0]!.toUpperCase()}${name.slice(1)}LambdaFunction`];
+  const unpacked = join(folder, name);
+  unzip(join(output, `${name}.zip`), unpacked);
   return {
     folder: unpacked,
     handler: Properties.Handler,
