@@ -2411,8 +2411,9 @@ ALTER TABLE task DROP CONSTRAINT payload_is_small, ADD CONSTRAINT payload_is_sma
 -- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
 -- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
--- identifier with a limit may run. Looks without locking: as many as fit. A level of one identifier is then locked in the order of its
--- index, past what others have locked. Of several identifiers, what was seen and is still there is locked, and looked further where others were faster.
+-- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
+-- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Of several identifiers, what was seen
+-- and is still there is locked, and looked further where others were faster.
 CREATE OR REPLACE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -2426,6 +2427,7 @@ DECLARE
   v_level record;
   v_look record;
   v_took record;
+  v_most integer;
   v_want integer;
   v_shares integer[];
   v_bytes bigint = 0;
@@ -2438,19 +2440,57 @@ BEGIN
   more = false;
   FOR v_level IN
     -- Whatever follows starts at what was found here: an index full of dead entries is walked through once, not by each statement.
-    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(head.scheduled_for) AS dues, array_agg(head.id - 1) AS floor_ids
+    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(head.scheduled_for) AS dues, array_agg(head.id - 1) AS floor_ids, max(head.bytes) AS bytes
     FROM unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
     CROSS JOIN unnest(p_identifiers) AS i(identifier)
     LEFT JOIN jsonb_to_recordset(p_floors) AS f(identifier text, priority smallint, due timestamptz, id bigint)
       ON f.identifier = i.identifier AND f.priority = p.priority
     CROSS JOIN LATERAL (
-      SELECT t.scheduled_for, t.id FROM task t
+      SELECT t.scheduled_for, t.id, t.bytes + 300 AS bytes FROM task t
       WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority
         AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
       ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
     GROUP BY p.priority ORDER BY p.priority
   LOOP
     v_want = p_want - cardinality(ids);
+    IF v_want > 0 AND cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' THEN
+      v_most = v_want;
+      IF v_level.bytes * v_want > p_bytes - v_bytes THEN
+        SELECT count(*) FILTER (WHERE v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) INTO v_most
+        FROM (
+          SELECT row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
+          FROM (
+            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
+            ORDER BY t.scheduled_for, t.id LIMIT v_want) AS seen
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed;
+      END IF;
+      -- Others' rows are passed over, so other ones may come than were seen. What they weigh is counted again.
+      SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY place) FILTER (WHERE fits), '{}') AS ids, coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes,
+        max(scheduled_for) FILTER (WHERE fits) AS last
+      INTO v_took
+      FROM (
+        SELECT id, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS fits
+        FROM (
+          SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
+          FROM (
+            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
+            ORDER BY t.scheduled_for, t.id LIMIT v_most FOR UPDATE SKIP LOCKED) AS locked
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
+      ids = ids || v_took.ids;
+      v_bytes = v_bytes + v_took.bytes;
+      more = v_took.locked > cardinality(v_took.ids) OR v_most = 0 OR (v_took.locked = v_most AND EXISTS (
+        SELECT FROM task t
+        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_took.last, v_took.ids[cardinality(v_took.ids)])));
+      IF more THEN
+        RETURN;
+      END IF;
+      CONTINUE;
+    END IF;
     v_shares = array_fill(greatest(1, least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)))), ARRAY[cardinality(v_level.identifiers)]);
     v_after = '-infinity';
     v_after_id = 0;
@@ -2491,28 +2531,6 @@ BEGIN
       IF v_look.ids IS NULL THEN
         more = true;
         RETURN;
-      END IF;
-      IF cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' THEN
-        -- Others' rows are passed over, so other ones may come than were seen: what they weigh is counted again.
-        SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY place) FILTER (WHERE fits), '{}') AS ids, coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes
-        INTO v_took
-        FROM (
-          SELECT id, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS fits
-          FROM (
-            SELECT id, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-            FROM (
-              SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
-                AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
-              ORDER BY t.scheduled_for, t.id LIMIT cardinality(v_look.ids) FOR UPDATE SKIP LOCKED) AS locked
-            WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
-        ids = ids || v_took.ids;
-        v_bytes = v_bytes + v_took.bytes;
-        more = v_took.locked > cardinality(v_took.ids) OR v_look.heavy OR ((v_look.cut OR v_look.whole > cardinality(v_look.ids)) AND v_took.locked = cardinality(v_look.ids));
-        IF more THEN
-          RETURN;
-        END IF;
-        EXIT;
       END IF;
       SELECT array_agg(id) INTO v_locked FROM (
         SELECT id FROM task
