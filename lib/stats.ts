@@ -79,7 +79,7 @@ export async function readStats(databases: readonly Database[], settings: StatsS
       if (row[0] === "recurring") stats.recurring.push(recurringOf(row[1], database));
       if (row[0] === "identifier") {
         const { counts, hour, day, ...rest } = row[1];
-        const one = { ...rest, ...countsOf(counts), hour: runsOf(hour), day: runsOf(day) };
+        const one = { ...rest, ...countsOf(counts), hour: runsOf(hour), day: atLeast(runsOf(day), hour) };
         const other = identifiers.get(one.identifier);
         identifiers.set(one.identifier, other === undefined ? one : together(other, one));
       }
@@ -130,6 +130,12 @@ export const countsOf = ({ over, ...raw }: RawCounts) => ({
   failed: count(raw.failed, over[3]),
   oldestWaitingMs: raw.oldestMs,
 });
+
+/** An estimate of the day is no less than the hour, which was looked at closer. */
+const atLeast = (day: Runs, hour: RawRuns): Runs =>
+  day.estimated
+    ? { ...day, succeeded: Math.max(day.succeeded, hour.succeeded), failed: Math.max(day.failed, hour.failed) }
+    : day;
 
 const runsOf = ({ percentiles, ...runs }: RawRuns): Runs => ({
   ...runs,

@@ -113,6 +113,17 @@ describe.each(ADAPTERS)("stats over %s", async (adapter) => {
     ]);
   });
 
+  test("runs that came in one burst: an estimate is no less than what was counted, and a day no less than its hour", async () => {
+    await db.sql(`INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome)
+      SELECT n, 1, 'a', gen_random_uuid(), clock_timestamp() - interval '7 minutes', clock_timestamp() - interval '7 minutes' + n * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED'
+      FROM generate_series(1, 9000) AS n`);
+    await db.sql("ANALYZE task_run");
+    const { hour, day } = (await readStats([db.database], settings)).identifiers.find((one) => one.identifier === "a")!;
+    expect(hour.estimated).toBe(true);
+    expect(hour.succeeded).toBeGreaterThan(1000);
+    expect(day.succeeded).toBeGreaterThanOrEqual(hour.succeeded);
+  });
+
   test("beyond the bound, counts and percentiles are estimates near the truth that say so", async () => {
     await db.sql("INSERT INTO task (identifier) SELECT 'greet' FROM generate_series(1, 15000)");
     await ran("greet", 20_000, 50);

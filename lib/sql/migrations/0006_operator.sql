@@ -233,6 +233,7 @@ SET jit = off
 AS $runs$
 DECLARE
   v_seen record;
+  v_least record;
   v_part float8 = 1;
   v_step interval = (p_to - p_from) / p_windows;
 BEGIN
@@ -245,6 +246,7 @@ BEGIN
       percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen FROM (
       SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY finished_at, task_id LIMIT p_budget + 1) AS r;
   END IF;
+  v_least = v_seen;
   IF v_seen.runs > p_budget THEN
     v_part = least(0.5, p_budget / greatest(1, coalesce(p_expected, expected_rows('task_run WHERE finished_at >= ' || quote_literal(p_from) || ' AND finished_at < ' || quote_literal(p_to)
       || CASE WHEN p_identifier IS NULL THEN '' ELSE ' AND identifier = ' || quote_literal(p_identifier) END))));
@@ -262,7 +264,9 @@ BEGIN
         ORDER BY finished_at, task_id LIMIT 1 + 4 * p_budget / p_windows) AS r;
     END IF;
   END IF;
-  RETURN json_build_object('succeeded', round(v_seen.succeeded / v_part), 'failed', round((v_seen.runs - v_seen.succeeded) / v_part),
+  -- What came in bursts may lie between the windows. There are as many as were counted, at the least.
+  RETURN json_build_object('succeeded', greatest(v_least.succeeded, round(v_seen.succeeded / v_part)),
+    'failed', greatest(v_least.runs - v_least.succeeded, round((v_seen.runs - v_seen.succeeded) / v_part)),
     'estimated', v_part < 1, 'percentiles', v_seen.p);
 END
 $runs$;
