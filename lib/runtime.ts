@@ -1,8 +1,12 @@
 /** What every entry point needs: configuration, databases, a log. Made once a process, at the first use. */
-import { type Config, readConfig } from "./config.ts";
+import { type Config, hasLambdaRuntime, readConfig } from "./config.ts";
 import { connectDatabase } from "./database/connect.ts";
 import type { Database } from "./database/port.ts";
 import { StintError } from "./errors.ts";
+import { mapStacks } from "./stack.ts";
+
+// An entry point imports this before its handlers, so that what fails as they are loaded is mapped, too.
+if (hasLambdaRuntime()) mapStacks();
 
 /**
  * The configured databases, in the order they are drained.

@@ -64,6 +64,21 @@ describe("on Lambda", async () => {
     expect(sandbox.output).not.toContain(CANARY);
   });
 
+  test("a stack names the sources, though Node reads no source map when it starts", async () => {
+    await tasks.enqueue(deliverWebhook, webhook("/fail"));
+    const sandbox = await start({ NODE_OPTIONS: "" });
+    await sandbox.invoke({ slot: 0 });
+    const [{ error } = { error: "" }] = await db.sql<{ error: string }>(
+      "SELECT error_details AS error FROM task_run WHERE identifier = $1",
+      [deliverWebhook.identifier],
+    );
+    const [first, ...frames] = error.split("\n");
+    expect(first).toBe("Error: The receiver answered 500.");
+    expect(frames[0]).toMatch(/^ {4}at .*functions\/tasks\/webhooks\.handler\.ts:\d+:\d+\)?$/);
+    expect(frames.join("\n")).toMatch(/lib\/attempt\.ts:\d+/);
+    expect(error).not.toContain("file:");
+  });
+
   test("every line names the request; the first of a process says that it started cold", async () => {
     const sandbox = await start();
     for (let n = 0; n < 2; n += 1) await sandbox.invoke({ slot: 0 });

@@ -32,7 +32,7 @@ export function stageOf(settings) {
     environment: {
       NODE_ENV: "production",
       // A small young generation: a batch of payloads would else stand in memory several times over.
-      NODE_OPTIONS: "--enable-source-maps --max-semi-space-size=2",
+      NODE_OPTIONS: "--max-semi-space-size=2",
       DATABASE_RESOURCE_ARN: database.clusterArn,
       DATABASE_NAME: databaseName,
       TASK_PROCESSOR_SCHEMA: schema,

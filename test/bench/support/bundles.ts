@@ -26,20 +26,21 @@ const SOURCES = {
 export type Bundle = keyof typeof SOURCES;
 
 export async function withBundles<T>(work: (paths: Readonly<Record<Bundle, string>>) => Promise<T>): Promise<T> {
-  const { exclude, outputFileExtension, skipRebuild, watch, banner, ...settings } = parse(
+  const { exclude, outputFileExtension, plugins, skipRebuild, watch, banner, ...settings } = parse(
     await readFile(join(root, "serverless.yml"), "utf8"),
   ).custom.esbuild;
   const folder = await mkdtemp(join(tmpdir(), "stint-bench-"));
   const bundled = async (name: Bundle): Promise<string> => {
-    const outfile = join(folder, `${name}${outputFileExtension}`);
+    const outdir = join(folder, name);
     await build({
       ...settings,
       banner,
       external: exclude,
       stdin: { contents: SOURCES[name], resolveDir: root, loader: "ts" },
-      outfile,
+      outdir,
+      outExtension: { ".js": outputFileExtension },
     });
-    return outfile;
+    return join(outdir, `stdin${outputFileExtension}`);
   };
   try {
     return await work({ processor: await bundled("processor"), bare: await bundled("bare") });
@@ -57,7 +58,7 @@ export const startFunction = (
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     env: {
       PATH: process.env.PATH,
-      NODE_OPTIONS: "--enable-source-maps --max-semi-space-size=2",
+      NODE_OPTIONS: "--max-semi-space-size=2",
       AWS_LAMBDA_RUNTIME_API: "127.0.0.1:1",
       AWS_LAMBDA_FUNCTION_NAME: "stint-bench-processor",
       AWS_LAMBDA_FUNCTION_MEMORY_SIZE: "512",
