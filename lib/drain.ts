@@ -1,10 +1,12 @@
 /** What an invocation does with one database: exchange when there is a reason to, start what was claimed, leave in order. */
+import { Ahead } from "./ahead.ts";
 import type { Database } from "./database/port.ts";
 import { Floors } from "./floors.ts";
 import { handIn } from "./hand-in.ts";
 import { Lease, LeaseOver } from "./lease.ts";
 import type { Log } from "./log.ts";
 import type { Answer } from "./messages.ts";
+import { Pace } from "./pace.ts";
 import type { Places } from "./places.ts";
 import { advanceSchedules } from "./recurring-scheduler.ts";
 import { Runs } from "./runs.ts";
@@ -23,27 +25,18 @@ interface DrainOptions extends Omit<InvocationOptions, "databases"> {
   readonly log: Log;
 }
 
-/** Between two looks because of the bell: what is enqueued task by task comes a few at a time. */
-const RUNG_MS = 10;
-/** A result waits for company at most so long, and at most a twentieth of a mean run: no place stands empty for more. */
-const LINGER_MS = 100;
-
 export class Drain {
   readonly #options: DrainOptions;
   readonly #lease: Lease;
   readonly #floors = new Floors();
   readonly #abort = new AbortController();
   readonly #runs: Runs;
+  readonly #ahead: Ahead;
+  readonly #pace: Pace;
   readonly #waking: Waking;
-  #lastSentAt = Number.NEGATIVE_INFINITY;
-  #wake = (): void => {};
-  #waiting = false;
   #leaving: LeaveReason | undefined;
   #stoppedAt = 0;
-  #hungry = true;
-  #rung = false;
   #worked = false;
-  #startedAt = performance.now();
   answer: Answer | undefined;
   left: LeaveReason = "nothing_due";
   rescued = 0;
@@ -56,8 +49,10 @@ export class Drain {
       ...options,
       lease: this.#lease,
       signal: this.#abort.signal,
-      onResult: () => this.#wake(),
+      onResult: () => this.#pace.wake(),
     });
+    this.#ahead = new Ahead({ ...options, runs: this.#runs });
+    this.#pace = new Pace({ ...options, runs: this.#runs, ahead: this.#ahead });
   }
 
   get requests(): number {
@@ -66,19 +61,16 @@ export class Drain {
 
   async run(): Promise<void> {
     const { places, signal } = this.#options;
-    const wake = (): void => this.#wake();
+    const wake = (): void => this.#pace.wake();
     const onLost = (): void => {
       this.#abort.abort(this.#lease.lost.reason);
       wake();
     };
-    const offFree = places.onFree(wake);
-    const offBell = this.#options.bell?.onRing({
-      idle: () => this.#waiting && places.free > 0,
-      hear: () => {
-        this.#rung = true;
-        wake();
-      },
+    const offFree = places.onFree(() => {
+      this.#ahead.start();
+      wake();
     });
+    const offBell = this.#options.bell?.onRing({ idle: () => this.#pace.idle, hear: () => this.#pace.ring() });
     signal?.addEventListener("abort", wake);
     this.#lease.lost.addEventListener("abort", onLost, { once: true });
     try {
@@ -119,7 +111,10 @@ export class Drain {
       else if (remainingMs !== undefined && remainingMs() < reserveMs) this.#leaving = "out_of_time";
       else if (this.answer?.newest === false) this.#leaving = "superseded";
       else if (this.#isDone()) this.#leaving = "nothing_due";
-      if (this.#leaving !== undefined) this.#stoppedAt = performance.now();
+      if (this.#leaving !== undefined) {
+        this.#stoppedAt = performance.now();
+        this.#ahead.giveBack("all");
+      }
     }
     const outOfTime = remainingMs !== undefined && remainingMs() < reserveMs / 2;
     const stopping = this.#leaving === "stopped" && performance.now() - this.#stoppedAt > settings.graceMs / 2;
@@ -131,38 +126,12 @@ export class Drain {
     const { resident, places, settings } = this.#options;
     if (resident || this.answer === undefined || this.#runs.results > 0 || this.#runs.running > 0 || !places.idle)
       return false;
-    if (this.answer.more || this.answer.tasks.length > 0 || this.#hungry || this.#lingers) return false;
-    return !this.answer.silent || performance.now() - this.#startedAt > settings.graceMs / 2;
+    if (this.answer.more || this.answer.tasks.length > 0 || this.#pace.hungry || this.#pace.lingers) return false;
+    return !this.answer.silent || this.#pace.elapsedMs > settings.graceMs / 2;
   }
 
-  get #lingers(): boolean {
-    return this.#lastSentAt - this.#startedAt < (this.#options.lingerMs ?? 0);
-  }
-
-  /** Milliseconds until the next exchange is due; 0 or less: now. */
   #dueInMs(): number {
-    const { places, settings } = this.#options;
-    if (this.answer === undefined) return 0;
-    const now = performance.now();
-    const reasons = [this.#lastSentAt + settings.graceMs / 4 - now];
-    if (this.#runs.results > 0) {
-      const lingerMs = this.#runs.running === 0 ? 0 : Math.min(LINGER_MS, places.meanRunMs / 20);
-      reasons.push(this.#runs.firstResultAt + lingerMs - now);
-    }
-    if (this.#leaving !== undefined) {
-      if (this.#runs.running === 0) reasons.push(0);
-    } else if (places.free > 0) {
-      const pauseMs = this.#hungry ? 0 : this.#rung ? RUNG_MS : this.#pollMs();
-      reasons.push(this.#lastSentAt + pauseMs - now);
-    }
-    return Math.min(...reasons);
-  }
-
-  #pollMs(): number {
-    const { resident, settings, lingerMs = 0 } = this.#options;
-    if (this.#lingers) return Math.min(settings.sleepIntervalMs, lingerMs / 3);
-    // A visitor that stays only as a witness looks again when it may be one.
-    return !resident && this.answer?.silent ? settings.graceMs / 8 : settings.sleepIntervalMs;
+    return this.#pace.dueInMs(this.answer, this.#leaving !== undefined);
   }
 
   async #untilDue(): Promise<void> {
@@ -174,28 +143,19 @@ export class Drain {
         dueInMs,
         Math.max(10, remainingMs() - (this.#leaving === undefined ? reserveMs : reserveMs / 2)),
       );
-    this.#waiting = true;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, Math.min(dueInMs, 2 ** 31 - 1));
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#waiting = false;
-    this.#wake = () => {};
+    await this.#pace.sleep(dueInMs);
   }
 
   async #exchange(ending: boolean): Promise<void> {
     const { places, remainingMs, reserveMs, signal, database, registry, log, recurring } = this.#options;
-    const want = this.#leaving === undefined ? places.free : 0;
-    const alone = this.#runs.running === 0 && places.idle;
+    const want = this.#leaving === undefined ? places.free + this.#ahead.wanted(this.#pace.aheadMs) : 0;
+    const alone = this.#runs.running === 0 && this.#ahead.waiting === 0 && places.idle;
     const giveBack = places.reserve(want);
+    this.#ahead.giveBack("late");
     const results = this.#runs.takeResults();
     const floors = this.#floors.forNext();
     const progress = this.#runs.takeProgress();
-    if (want > 0) this.#rung = false;
-    this.#lastSentAt = performance.now();
+    this.#pace.sent(want);
     let answer: Answer;
     try {
       const remaining = remainingMs === undefined ? null : remainingMs() - reserveMs;
@@ -214,6 +174,7 @@ export class Drain {
         },
         signal,
       );
+      this.#pace.heard();
       if (!this.#worked && (answer.tasks.length > 0 || answer.silent)) {
         this.#worked = true;
         await this.#options.beforeWork?.();
@@ -226,11 +187,13 @@ export class Drain {
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
-    this.#hungry = answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
+    this.#pace.hungry =
+      answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
     if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
-    for (const task of answer.tasks) this.#runs.start(task);
+    this.#ahead.take(answer.tasks);
+    this.#ahead.cancel(answer.cancelling ?? []);
     this.#runs.cancel(answer.cancelling ?? []);
-    if (!ending && recurring && (await advanceSchedules(database, registry, answer, log)) > 0) this.#hungry = true;
+    if (!ending && recurring && (await advanceSchedules(database, registry, answer, log)) > 0) this.#pace.hungry = true;
   }
 }

@@ -1,23 +1,27 @@
 /** Where attempts run: as many at a time as the queue pop size, shared by all databases. */
 export class Places {
-  readonly #size: number;
+  readonly size: number;
   readonly #waiting = new Set<() => void>();
   #taken = 0;
   #reserved = 0;
+  #ahead = 0;
   #alone = false;
   #meanRunMs = 0;
+  #left = 0;
+  #turnedAt = performance.now();
+  #turnMs = Number.POSITIVE_INFINITY;
 
   constructor(size: number) {
-    this.#size = size;
+    this.size = size;
   }
 
   /** None while a suspect runs, or is being asked for. */
   get free(): number {
-    return this.#alone ? 0 : Math.max(0, this.#size - this.#taken - this.#reserved);
+    return this.#alone ? 0 : Math.max(0, this.size - this.#taken - this.#reserved);
   }
 
   get idle(): boolean {
-    return this.#taken === 0 && this.#reserved === 0;
+    return this.#taken === 0 && this.#reserved === 0 && this.#ahead === 0;
   }
 
   /** Mean run time of late, in milliseconds. */
@@ -25,11 +29,25 @@ export class Places {
     return this.#meanRunMs;
   }
 
-  /** Keeps places for what an exchange in flight may bring; give them back with the answer. */
-  reserve(count: number): () => void {
-    this.#reserved += count;
+  /** In how many milliseconds all places are left once, as they were of late: as many runs end as there are places. */
+  get turnMs(): number {
+    return Math.max(this.#turnMs, performance.now() - this.#turnedAt);
+  }
+
+  /** How many will be left in so many milliseconds; 0 where it is not for one database to say, or while a suspect runs. */
+  leavingWithin(ms: number): number {
+    if (this.#waiting.size > 1 || this.#alone || this.#taken === 0) return 0;
+    return (this.size * ms) / this.turnMs;
+  }
+
+  /** Keeps places for what an exchange in flight may bring, what has no place yet among it; give them back with the answer. */
+  reserve(want: number): () => void {
+    const places = Math.min(want, this.free);
+    this.#reserved += places;
+    this.#ahead += want - places;
     return () => {
-      this.#reserved -= count;
+      this.#reserved -= places;
+      this.#ahead -= want - places;
     };
   }
 
@@ -42,6 +60,13 @@ export class Places {
     this.#taken -= 1;
     if (this.#taken === 0) this.#alone = false;
     this.#meanRunMs += (runMs - this.#meanRunMs) / 8;
+    this.#left += 1;
+    if (this.#left === this.size) {
+      const now = performance.now();
+      this.#turnMs = now - this.#turnedAt;
+      this.#turnedAt = now;
+      this.#left = 0;
+    }
     for (const wake of this.#waiting) wake();
   }
 

@@ -83,7 +83,7 @@ export class Runs {
     // Told again: it runs already. A lease that has run out: it is somebody else's.
     if (this.#running.has(task.id) || !lease.holds()) return;
     if (handler === undefined || signal.aborted) {
-      this.#keep({ id: task.id, attempt: task.attempt, outcome: "RELEASED", startedAt: 0, finishedAt: 0 });
+      this.release(task);
       return;
     }
     places.enter(task.suspect);
@@ -112,6 +112,11 @@ export class Runs {
       if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") return this.#tell(task, error, result);
     });
     this.#running.set(task.id, { attempt: run, told });
+  }
+
+  /** Gives back what never started: forgiven. */
+  release({ id, attempt }: ClaimedTask): void {
+    this.#keep({ id, attempt, outcome: "RELEASED", startedAt: 0, finishedAt: 0 });
   }
 
   #count({ identifier, occurrence }: ClaimedTask, { outcome, startedAt, finishedAt }: Result): void {
