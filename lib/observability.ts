@@ -1,12 +1,10 @@
 /** What an invocation tells of itself. On Lambda: JSON logs with the request's id, and metrics in CloudWatch's embedded format (EMF). */
-import { Logger } from "@aws-lambda-powertools/logger";
-import { injectLambdaContext } from "@aws-lambda-powertools/logger/middleware";
-import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
-import { logMetrics } from "@aws-lambda-powertools/metrics/middleware";
 import type { MiddlewareObj } from "@middy/core";
+import type { Context } from "aws-lambda";
 import { type Config, hasLambdaRuntime, serviceName } from "./config.ts";
 import type { Database } from "./database/port.ts";
-import { createLog, type Log } from "./log.ts";
+import { createLog, type Log, type LogLine } from "./log.ts";
+import type { Powertools } from "./powertools.ts";
 import { type BacklogRow, readBacklog } from "./sql/backlog.ts";
 import type { InvocationReport } from "./worker.ts";
 
@@ -35,28 +33,70 @@ export function createObservability(given?: Log): Observability {
     const log = given ?? createLog();
     return { log, middlewares: [], observe: async (work) => tell(log, await work()) };
   }
-  const service = serviceName();
-  const logger = new Logger({ serviceName: service });
-  const metrics = new Metrics({ namespace: NAMESPACE, serviceName: service, logger });
-  metrics.clearDefaultDimensions();
-  metrics.setDefaultDimensions({ Service: service });
-  const log = given ?? createLog(({ level, message, ...fields }) => logger[level](message, fields));
+  const tools = new LatePowertools(serviceName());
+  const log = given ?? createLog((line) => tools.write(line));
   return {
     log,
-    // The event is whatever somebody sent: never logged, whatever POWERTOOLS_LOGGER_LOG_EVENT says.
     middlewares: [
-      injectLambdaContext(logger, { logEvent: false }),
-      logMetrics(metrics),
-      // Its onError comes before that of the one above, which publishes.
-      { onError: () => void metrics.addMetric("InvocationsFailed", MetricUnit.Count, 1) },
+      {
+        before: ({ context }) => tools.begin(context),
+        // What a middleware returns would be the function's answer.
+        after: async () => void (await tools.loaded()).metrics.publishStoredMetrics(),
+        onError: async () => {
+          const { metrics } = await tools.loaded();
+          metrics.addMetric("InvocationsFailed", "Count", 1);
+          metrics.publishStoredMetrics();
+        },
+      },
     ],
     async observe(work, backlogOf) {
       const report = tell(log, await work());
+      const { metrics } = await tools.loaded();
       count(metrics, report);
       await watch(metrics, report, backlogOf, log);
       return report;
     },
   };
+}
+
+/** Loaded with the first line, or at the end: the first exchange of a cold start goes out before it. What is said meanwhile waits. */
+class LatePowertools {
+  readonly #serviceName: string;
+  readonly #waiting: LogLine[] = [];
+  #context: Context | undefined;
+  #loading: Promise<Powertools> | undefined;
+  #tools: Powertools | undefined;
+
+  constructor(serviceName: string) {
+    this.#serviceName = serviceName;
+  }
+
+  begin(context: Context): void {
+    this.#context = context;
+    this.#tools?.logger.refreshSampleRateCalculation();
+    this.#tools?.logger.addContext(context);
+  }
+
+  write(line: LogLine): void {
+    this.#waiting.push(line);
+    if (this.#tools === undefined) void this.loaded();
+    else this.#flush(this.#tools);
+  }
+
+  loaded(): Promise<Powertools> {
+    this.#loading ??= import("./powertools.ts").then(({ startPowertools }) => {
+      const tools = startPowertools(NAMESPACE, this.#serviceName);
+      if (this.#context !== undefined) tools.logger.addContext(this.#context);
+      this.#tools = tools;
+      this.#flush(tools);
+      return tools;
+    });
+    return this.#loading;
+  }
+
+  #flush({ logger }: Powertools): void {
+    for (const { level, message, ...fields } of this.#waiting.splice(0)) logger[level](message, fields);
+  }
 }
 
 function tell(log: Log, report: InvocationReport): InvocationReport {
@@ -65,7 +105,7 @@ function tell(log: Log, report: InvocationReport): InvocationReport {
   return report;
 }
 
-function count(metrics: Metrics, report: InvocationReport): void {
+function count(metrics: Powertools["metrics"], report: InvocationReport): void {
   const counts = {
     TasksClaimed: report.claimed,
     TasksSucceeded: report.succeeded,
@@ -74,16 +114,16 @@ function count(metrics: Metrics, report: InvocationReport): void {
     StaleCompletions: report.staleCompletions,
     Requests: report.requests,
   };
-  for (const [name, value] of Object.entries(counts)) metrics.addMetric(name, MetricUnit.Count, value);
-  for (const ms of report.pickUpMs) metrics.addMetric("PickUpMs", MetricUnit.Milliseconds, ms);
-  metrics.addMetric("InvocationDurationMs", MetricUnit.Milliseconds, report.durationMs);
+  for (const [name, value] of Object.entries(counts)) metrics.addMetric(name, "Count", value);
+  for (const ms of report.pickUpMs) metrics.addMetric("PickUpMs", "Milliseconds", ms);
+  metrics.addMetric("InvocationDurationMs", "Milliseconds", report.durationMs);
   metrics.addMetadata("slot", String(report.slot));
   metrics.addMetadata("left", report.left);
 }
 
 /** Slot 0 looks for all of them, at its end. One without a lease does nothing more. */
 async function watch(
-  metrics: Metrics,
+  metrics: Powertools["metrics"],
   { slot, left }: InvocationReport,
   { databases, config, remainingMs }: BacklogOptions,
   log: Log,
@@ -97,10 +137,10 @@ async function watch(
         return (await database.query(readBacklog, values, { timeoutMs: BACKLOG_TIMEOUT_MS }))[0]!;
       }),
     );
-    metrics.addMetric("Backlog", MetricUnit.Count, sum(rows.map(({ backlog }) => backlog)));
+    metrics.addMetric("Backlog", "Count", sum(rows.map(({ backlog }) => backlog)));
     const oldest = Math.max(...rows.map(({ oldestDueSeconds }) => oldestDueSeconds));
-    metrics.addMetric("OldestDueSeconds", MetricUnit.Seconds, Math.max(0, oldest));
-    metrics.addMetric("LiveResidents", MetricUnit.Count, Math.min(...rows.map(({ liveResidents }) => liveResidents)));
+    metrics.addMetric("OldestDueSeconds", "Seconds", Math.max(0, oldest));
+    metrics.addMetric("LiveResidents", "Count", Math.min(...rows.map(({ liveResidents }) => liveResidents)));
   } catch (error) {
     log.warn("the backlog could not be read", { error: String(error) });
   }

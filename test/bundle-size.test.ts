@@ -12,7 +12,7 @@ const { exclude, outputFileExtension, plugins, skipRebuild, watch, ...settings }
 const options = settings as BuildOptions;
 
 test.each([
-  ["processor", 350],
+  ["processor", 320],
   ["health", 370],
   ["monitoring", 400],
   ["migrate", 370],

@@ -66,6 +66,16 @@ describe("stage prod with its defaults", () => {
     ]);
   });
 
+  test("Node's heap fits into a function's memory; source maps are read when they are needed", () => {
+    const functions = of("AWS::Lambda::Function").map(([, { Properties }]) => Properties);
+    expect(functions).toHaveLength(4);
+    for (const { MemorySize, Environment } of functions) {
+      const { NODE_OPTIONS } = Environment.Variables;
+      expect(Number(/--max-old-space-size=(\d+)/.exec(NODE_OPTIONS)?.[1])).toBe(MemorySize * 0.75);
+      expect(NODE_OPTIONS).not.toContain("source-maps");
+    }
+  });
+
   test("a schedule a slot, none of which is repeated or comes late", () => {
     const schedules = of("AWS::Scheduler::Schedule").map(([, { Properties }]) => Properties);
     expect(schedules.map(({ Target }) => JSON.parse(Target.Input))).toEqual(

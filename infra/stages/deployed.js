@@ -5,16 +5,20 @@ import { alarmsOf, dashboardOf } from "../resources/alarms.js";
 import { databaseOf, ROLES, secretsOf } from "../resources/database.js";
 import { allow, functionRole } from "../resources/roles.js";
 import { schedulesOf } from "../resources/schedules.js";
+import { nodeOptions } from "./node-options.js";
 import { readSettings } from "./settings.js";
 
 const INLINED = new URL("../../lib/sql/migrations/inlined.ts", import.meta.url);
 
-export const stage = async (variables) => stageOf(await readSettings(variables));
+export async function stage(variables) {
+  const memoryMb = await variables.resolveVariable("self:provider.memorySize");
+  return stageOf(await readSettings(variables), { memoryMb });
+}
 
 const join = (...parts) => ({ "Fn::Join": ["", parts] });
 const secretText = (logicalId) => join("{{resolve:secretsmanager:", { Ref: logicalId }, "}}");
 
-export function stageOf(settings) {
+function stageOf(settings, { memoryMb }) {
   const { name, slots, residentSlots, schema, databaseName, profile, kmsKeyArn } = settings;
   const database = databaseOf(settings);
   const quiet = profile === "quiet";
@@ -31,8 +35,7 @@ export function stageOf(settings) {
     ),
     environment: {
       NODE_ENV: "production",
-      // A small young generation: a batch of payloads would else stand in memory several times over.
-      NODE_OPTIONS: "--max-semi-space-size=2",
+      NODE_OPTIONS: nodeOptions(memoryMb),
       DATABASE_RESOURCE_ARN: database.clusterArn,
       DATABASE_NAME: databaseName,
       TASK_PROCESSOR_SCHEMA: schema,

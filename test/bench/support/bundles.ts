@@ -1,14 +1,17 @@
 /** Functions as Lambda gets them: bundled as serverless.yml says, each started in a fresh process. */
 import { type ChildProcess, fork } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { parse } from "yaml";
 import { LOCAL } from "../../../infra/local/stack.ts";
+import { nodeOptions } from "../../../infra/stages/node-options.js";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
+const { custom, provider } = parse(readFileSync(join(root, "serverless.yml"), "utf8"));
 
 /** The processor with no task but `bench.nothing`, and the least that can be: the SDK's client and one request. */
 const SOURCES = {
@@ -26,15 +29,12 @@ const SOURCES = {
 export type Bundle = keyof typeof SOURCES;
 
 export async function withBundles<T>(work: (paths: Readonly<Record<Bundle, string>>) => Promise<T>): Promise<T> {
-  const { exclude, outputFileExtension, plugins, skipRebuild, watch, banner, ...settings } = parse(
-    await readFile(join(root, "serverless.yml"), "utf8"),
-  ).custom.esbuild;
+  const { exclude, outputFileExtension, plugins, skipRebuild, watch, ...settings } = custom.esbuild;
   const folder = await mkdtemp(join(tmpdir(), "stint-bench-"));
   const bundled = async (name: Bundle): Promise<string> => {
     const outdir = join(folder, name);
     await build({
       ...settings,
-      banner,
       external: exclude,
       stdin: { contents: SOURCES[name], resolveDir: root, loader: "ts" },
       outdir,
@@ -58,10 +58,10 @@ export const startFunction = (
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     env: {
       PATH: process.env.PATH,
-      NODE_OPTIONS: "--max-semi-space-size=2",
+      NODE_OPTIONS: nodeOptions(provider.memorySize),
       AWS_LAMBDA_RUNTIME_API: "127.0.0.1:1",
       AWS_LAMBDA_FUNCTION_NAME: "stint-bench-processor",
-      AWS_LAMBDA_FUNCTION_MEMORY_SIZE: "512",
+      AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(provider.memorySize),
       AWS_REGION: LOCAL.region,
       AWS_ACCESS_KEY_ID: "bench",
       AWS_SECRET_ACCESS_KEY: "bench",

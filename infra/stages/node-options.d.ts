@@ -1,0 +1,1 @@
+export function nodeOptions(memoryMb: number): string;
