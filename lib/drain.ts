@@ -36,6 +36,7 @@ export class Drain {
   readonly #waking: Waking;
   #leaving: LeaveReason | undefined;
   #stoppedAt = 0;
+  #supersededAt: number | undefined;
   #worked = false;
   answer: Answer | undefined;
   left: LeaveReason = "nothing_due";
@@ -109,7 +110,7 @@ export class Drain {
     if (this.#leaving === undefined) {
       if (signal?.aborted) this.#leaving = "stopped";
       else if (remainingMs !== undefined && remainingMs() < reserveMs) this.#leaving = "out_of_time";
-      else if (this.answer?.newest === false) this.#leaving = "superseded";
+      else if (this.answer?.newest === false && !this.#watches()) this.#leaving = "superseded";
       else if (this.#isDone()) this.#leaving = "nothing_due";
       if (this.#leaving !== undefined) {
         this.#stoppedAt = performance.now();
@@ -119,6 +120,12 @@ export class Drain {
     const outOfTime = remainingMs !== undefined && remainingMs() < reserveMs / 2;
     const stopping = this.#leaving === "stopped" && performance.now() - this.#stoppedAt > settings.graceMs / 2;
     if ((outOfTime || stopping) && this.#runs.running > 0) this.#abort.abort(new Error("The invocation must leave."));
+  }
+
+  /** Superseded, it stays while somebody may be dying: its successor is no witness for a quarter of the grace period. */
+  #watches(): boolean {
+    this.#supersededAt ??= performance.now();
+    return this.answer?.fading === true && performance.now() - this.#supersededAt < this.#options.settings.graceMs / 2;
   }
 
   /** A visitor leaves after an empty full scan; one that saw somebody silent stays until it may call that one silent. */

@@ -63,7 +63,10 @@ export interface Answer {
   readonly epoch: number;
   readonly newest: boolean;
   readonly more: boolean;
+  /** Somebody was not seen for longer than the grace period. */
   readonly silent: boolean;
+  /** Somebody was not seen for longer than half the grace period. */
+  readonly fading: boolean;
   readonly rescued: number;
   readonly claimed: number;
   readonly succeeded: number;

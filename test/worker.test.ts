@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
 import { createTaskClient, defineTask, TaskBackoffError, TaskCancelError } from "../lib/index.ts";
@@ -212,6 +212,40 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
       { attempt: 1, result: "FAILURE" },
       { attempt: 2, result: "SUCCESS" },
     ]);
+  });
+
+  test("superseded while somebody is dying, a witness stays until it has called that one silent", async () => {
+    await tasks.enqueue(greet, { n: 1 });
+    await register(db, "r1", { greet: {} });
+    const dying = new Speaker(db, { slot: 3 });
+    expect((await dying.say()).tasks).toHaveLength(1);
+    const leave = new AbortController();
+    const resident = run(db, [greet.handle(() => {})], { resident: true, signal: leave.signal });
+    const witness = "UPDATE heartbeat SET seen_since = seen_since - interval '1 hour' WHERE slot = 0";
+    await vi.waitUntil(async () => (await db.sql(`${witness} RETURNING 1`)).length === 1, 20_000);
+    // Not yet silent for the grace period, more than half of it.
+    await dying.fallSilent(settings.graceMs * 0.8);
+    const successor = new Speaker(db, { slot: 0 });
+    await successor.say({ want: 0 });
+    const left = await resident;
+    leave.abort();
+    expect(left).toMatchObject({ left: "superseded", rescued: 1, claimed: 0 });
+    expect(await db.sql("SELECT suspect_since IS NOT NULL AS suspect, held_by FROM task")).toEqual([
+      { suspect: true, held_by: null },
+    ]);
+  });
+
+  test("superseded while all are well, it leaves at once", async () => {
+    const resident = run(db, [greet.handle(() => {})], { resident: true });
+    await vi.waitUntil(async () => (await db.sql("SELECT FROM heartbeat")).length === 1, 20_000);
+    await register(db, "r1", { greet: {} });
+    const successor = new Speaker(db, { slot: 0 });
+    await successor.say({ want: 0 });
+    const seq = async () => (await db.sql<{ seq: number }>("SELECT seq FROM heartbeat WHERE epoch = 1"))[0]!.seq;
+    const before = await seq();
+    expect(await resident).toMatchObject({ left: "superseded", rescued: 0 });
+    // One exchange told it, one more was the end.
+    expect((await seq()) - before).toBeLessThanOrEqual(3);
   });
 
   test("two databases without what is due are not the worker's business: a missing schema is said at once", async () => {
