@@ -2,6 +2,7 @@
 import { letArrive } from "./arrivals.ts";
 import { type Counts, noCounts } from "./counts.ts";
 import { type Batch, Database } from "./database.ts";
+import { Deaths, type KillOptions } from "./deaths.ts";
 import { Environments } from "./environments.ts";
 import { Invocation, type Seating } from "./invocation.ts";
 import { Chance, Timeline } from "./timeline.ts";
@@ -18,14 +19,6 @@ export interface WindowOptions {
   readonly events: number;
   /** Besides those of the assumptions: invocations are killed while they run a task, at times drawn at random. */
   readonly kills?: KillOptions;
-}
-
-export interface KillOptions {
-  readonly meanGapMs: number;
-  /** No further one is killed while the tasks of so many wait to run again. */
-  readonly atOnce: number;
-  /** In all. */
-  readonly most: number;
 }
 
 const WAKE_EVERY_MS = 1000;
@@ -45,12 +38,10 @@ export class Window {
   readonly #environments: Environments;
   readonly #ticks: Chance;
   readonly #faults: Chance;
+  readonly #deaths: Deaths;
   readonly #counts = noCounts();
   #countedFrom = Number.POSITIVE_INFINITY;
   #wokeAt = Number.NEGATIVE_INFINITY;
-  #victimWanted = false;
-  /** Died with tasks that have not all started anew: how many of each. */
-  readonly #lost = new Map<number, number>();
 
   constructor(options: WindowOptions) {
     this.#options = options;
@@ -58,10 +49,11 @@ export class Window {
     this.#environments = new Environments(options.assumptions.environmentIdleMs);
     this.#ticks = new Chance(options.seed, 0);
     this.#faults = new Chance(options.seed, 3);
+    this.#deaths = new Deaths(options.kills, { time: this.#time, chance: this.#faults, counts: this.#counts });
   }
 
   run(): Counts {
-    const { workload, assumptions, seed, warmUpMs, ms, events, kills } = this.#options;
+    const { workload, assumptions, seed, warmUpMs, ms, events } = this.#options;
     const { quiet, slots } = workload;
     for (let slot = 0; slot < (quiet ? 1 : slots); slot += 1) this.#tick(slot);
     letArrive(workload, assumptions, { time: this.#time, seed }, (count) => this.#store(count));
@@ -69,15 +61,11 @@ export class Window {
     this.#countedFrom = this.#time.now;
     this.#counts.requests = -this.#database.requests;
     this.#counts.awakeMs = -this.#database.awakeMs;
-    if (kills !== undefined) this.#killAgain(kills);
+    // A task for the victim, should there be none.
+    this.#deaths.begin(() => this.#store(1));
     const mostEvents = this.#time.happened + events;
-    this.#time.run(warmUpMs + ms, () => this.#time.happened >= mostEvents || this.#isRescued());
+    this.#time.run(warmUpMs + ms, () => this.#time.happened >= mostEvents || this.#deaths.over);
     return this.#end();
-  }
-
-  #isRescued(): boolean {
-    const { kills } = this.#options;
-    return kills !== undefined && this.#counts.kills >= kills.most && this.#lost.size === 0;
   }
 
   #end(): Counts {
@@ -200,39 +188,17 @@ export class Window {
       if (lostAt === undefined) {
         this.#counts.tasks += count;
         for (const group of groups) this.#counts.pickUp.add(now - group.dueAt, group.count);
-      } else this.#rescued(lostAt);
+      } else this.#deaths.startedAnew(lostAt);
     }
-    if (!this.#victimWanted) return;
-    this.#victimWanted = false;
-    this.#time.in(this.#faults.next(this.#options.workload.taskMs), () => this.#kill(living));
-  }
-
-  #rescued(lostAt: number): void {
-    this.#counts.rescue.add(this.#time.now - lostAt);
-    const left = (this.#lost.get(lostAt) ?? 1) - 1;
-    if (left > 0) this.#lost.set(lostAt, left);
-    else this.#lost.delete(lostAt);
-  }
-
-  #killAgain(kills: KillOptions): void {
-    this.#time.in(this.#faults.wait(kills.meanGapMs), () => {
-      if (this.#lost.size < kills.atOnce && !this.#victimWanted && this.#counts.kills < kills.most) {
-        this.#victimWanted = true;
-        // A task for it, should there be none.
-        this.#store(1);
-      }
-      this.#killAgain(kills);
-    });
+    if (this.#deaths.takeVictim())
+      this.#time.in(this.#faults.next(this.#options.workload.taskMs), () => this.#kill(living));
   }
 
   #kill(living: Living): void {
     if (!this.#living.delete(living) || living.invocation.over) return;
     this.#bill(living);
     living.invocation.die();
-    if (!this.#counting) return;
-    this.#counts.kills += 1;
-    const held = living.invocation.holds;
-    if (held > 0) this.#lost.set(this.#time.now, held);
+    if (this.#counting) this.#deaths.happened(living.invocation.holds);
   }
 
   #bill({ since }: Living): void {
