@@ -1,5 +1,4 @@
 import { Agent, request } from "node:http";
-import { text } from "node:stream/consumers";
 import { ExecuteStatementCommand, type Field, RDSDataClient } from "@aws-sdk/client-rds-data";
 import pg from "pg";
 import { type LocalPostgres, startPostgres } from "../../infra/local/postgres.ts";
@@ -12,12 +11,18 @@ import { migrate } from "../../lib/sql/migrate.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { enqueueRaw, register, Speaker, success } from "../support/exchange.ts";
 import { signed } from "../support/hostile-requests.ts";
-import type { BenchOptions, Figures } from "./support/figures.ts";
+import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { interleaved, rounded } from "./support/measure.ts";
-import { type Server, serveAnswer, serveDataApi } from "./support/servers.ts";
+import { type Server, serveAnswer, serveBare, serveDataApi } from "./support/servers.ts";
 
 export const about =
-  "What the Data API stand-in costs beside Postgres itself, and the SDK beside both. Milliseconds unless named otherwise.";
+  "What the Data API stand-in costs beside Postgres itself, and the SDK beside both; beside it a bare server, the least that can stand between HTTP and Postgres (`support/bare-server.ts`). Milliseconds unless named otherwise.";
+
+export const targets: readonly Target[] = [
+  { figure: "overhead of a call", atMost: 0.35 },
+  { figure: "overhead through the SDK", atMost: 0.35 },
+  { figure: "throughput lost, raw HTTP, %", atMost: 25 },
+];
 
 const { resourceArn, secretArn, region } = LOCAL;
 const sql = "SELECT :n + 1 AS n";
@@ -29,17 +34,18 @@ export async function bench({ quick }: BenchOptions): Promise<Figures> {
   const api = await serveDataApi(postgres.url);
   // Rotating, two backends take turns, and what one had in the processor's caches the other has thrown out.
   const warm = await serveDataApi(postgres.url, "--no-rotate");
+  const bare = await serveBare(postgres.url);
   const pool = new pg.Pool({ connectionString: postgres.url, max: 8 });
   try {
     return {
-      ...(await perCall(api, pool, share)),
-      ...(await throughSdk(api, share)),
+      ...(await perCall(api, bare, pool, share)),
+      ...(await throughSdk(api, bare, share)),
       ...(await together(api, share)),
-      ...(await exchanges(api, warm, postgres, share)),
+      ...(await exchanges({ api, warm, bare }, postgres, share)),
     };
   } finally {
     await pool.end();
-    await Promise.all([api.stop(), warm.stop()]);
+    await Promise.all([api, warm, bare].map((server) => server.stop()));
     await postgres.stop("immediate");
   }
 }
@@ -49,19 +55,23 @@ const agent = new Agent({ keepAlive: true });
 function post(port: number, body: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const headers = { ...signed, "content-length": Buffer.byteLength(body) };
-    const call = request({ port, host: "127.0.0.1", agent, method: "POST", path: "/Execute", headers }, (response) =>
-      text(response).then(resolve, reject),
-    );
+    const call = request({ port, host: "127.0.0.1", agent, method: "POST", path: "/Execute", headers }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+      response.on("error", reject);
+    });
     call.on("error", reject);
     call.end(body);
   });
 }
 
-async function perCall(api: Server, pool: pg.Pool, share: number): Promise<Figures> {
+async function perCall(api: Server, bare: Server, pool: pg.Pool, share: number): Promise<Figures> {
   const body = JSON.stringify({ resourceArn, secretArn, sql, parameters });
   const times = await interleaved(
     {
       standIn: () => post(api.port, body),
+      bare: () => post(bare.port, body),
       pool: () => pool.query("SELECT $1::int8 + 1 AS n", [1]),
     },
     { rounds: 15, calls: 300 * share, warmUp: 1000 * share },
@@ -69,12 +79,14 @@ async function perCall(api: Server, pool: pg.Pool, share: number): Promise<Figur
   return {
     "one call, raw HTTP to the stand-in": rounded(times.standIn.median),
     "the same statement, pg pool": rounded(times.pool.median),
+    "the same, raw HTTP to the bare server": rounded(times.bare.median),
     "overhead of a call": rounded(times.standIn.median - times.pool.median),
     "overhead of a call, fastest tenth": rounded(times.standIn.tenth - times.pool.tenth),
+    "overhead of a call, bare server": rounded(times.bare.median - times.pool.median),
   };
 }
 
-async function throughSdk(api: Server, share: number): Promise<Figures> {
+async function throughSdk(api: Server, bare: Server, share: number): Promise<Figures> {
   const answer = JSON.stringify({ records: [[{ longValue: 2 }]], numberOfRecordsUpdated: 0 });
   const empty = await serveAnswer(answer);
   const calling = (endpoint: string) => {
@@ -86,7 +98,7 @@ async function throughSdk(api: Server, share: number): Promise<Figures> {
     return () => client.send(new ExecuteStatementCommand({ resourceArn, secretArn, sql, parameters }));
   };
   const times = await interleaved(
-    { standIn: calling(api.endpoint), empty: calling(empty.endpoint) },
+    { standIn: calling(api.endpoint), bare: calling(bare.endpoint), empty: calling(empty.endpoint) },
     { rounds: 15, calls: 200 * share, warmUp: 1000 * share },
   );
   await empty.stop();
@@ -95,6 +107,7 @@ async function throughSdk(api: Server, share: number): Promise<Figures> {
     "the same, SDK to an empty server": rounded(times.empty.median),
     "overhead through the SDK": rounded(times.standIn.median - times.empty.median),
     "overhead through the SDK, fastest tenth": rounded(times.standIn.tenth - times.empty.tenth),
+    "overhead through the SDK, bare server": rounded(times.bare.median - times.empty.median),
   };
 }
 
@@ -109,12 +122,14 @@ async function together(api: Server, share: number): Promise<Figures> {
 const batch = 100;
 
 /** The statements over raw HTTP: what is left of the client without the SDK. */
-const rawDatabase = (api: Server, schema: string) => ({
+const rawDatabase = (api: Server, schema: string, texts = new Map<Statement, string>()) => ({
   async query(statement: Statement, values: Record<string, string>) {
+    // Once, as the adapters do.
+    if (!texts.has(statement)) texts.set(statement, textFor(statement.sql, schema));
     const body = JSON.stringify({
       resourceArn,
       secretArn,
-      sql: textFor(statement.sql, schema),
+      sql: texts.get(statement),
       parameters: Object.entries(values).map(([name, stringValue]) => ({ name, value: { stringValue } })),
     });
     const { records } = JSON.parse(await post(api.port, body)) as { records: Field[][] };
@@ -123,7 +138,11 @@ const rawDatabase = (api: Server, schema: string) => ({
 });
 
 /** Each exchange hands in 100 results and claims the next 100. */
-async function exchanges(api: Server, warm: Server, postgres: LocalPostgres, share: number): Promise<Figures> {
+async function exchanges(
+  { api, warm, bare }: Record<"api" | "warm" | "bare", Server>,
+  postgres: LocalPostgres,
+  share: number,
+): Promise<Figures> {
   process.env.AWS_ACCESS_KEY_ID ??= "bench";
   process.env.AWS_SECRET_ACCESS_KEY ??= "bench";
   const rounds = 16;
@@ -153,6 +172,7 @@ async function exchanges(api: Server, warm: Server, postgres: LocalPostgres, sha
     sdk: await speaking("bench_sdk", (schema) => opened(connectDataApi({ ...LOCAL, schema, endpoint: api.endpoint }))),
     raw: await speaking("bench_raw", (schema) => rawDatabase(api, schema) as unknown as Database),
     warm: await speaking("bench_warm", (schema) => rawDatabase(warm, schema) as unknown as Database),
+    bare: await speaking("bench_bare", (schema) => rawDatabase(bare, schema) as unknown as Database),
     pg: await speaking("bench_pg", (schema) => opened(connectPg({ url: postgres.url, schema }))),
   };
   const times = await interleaved(contestants, { rounds, calls, warmUp });
@@ -163,9 +183,11 @@ async function exchanges(api: Server, warm: Server, postgres: LocalPostgres, sha
     "tasks a second, exchange of 100, pg": rate("pg"),
     "tasks a second, exchange of 100, raw HTTP": rate("raw"),
     "tasks a second, exchange of 100, raw HTTP, one session": rate("warm"),
+    "tasks a second, exchange of 100, raw HTTP to the bare server": rate("bare"),
     "tasks a second, exchange of 100, SDK": rate("sdk"),
     "throughput lost, raw HTTP, %": lost("raw"),
     "throughput lost, raw HTTP, one session, %": lost("warm"),
+    "throughput lost, raw HTTP to the bare server, %": lost("bare"),
     "throughput lost, SDK, %": lost("sdk"),
   };
 }

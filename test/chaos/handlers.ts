@@ -2,7 +2,7 @@
 import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
 import { pause } from "../../lib/clock.ts";
 import { TaskCancelError, type TaskContext, type TaskHandler } from "../../lib/index.ts";
-import { FOREVER_MS, KINDS, tick } from "./tasks.ts";
+import { FOREVER_MS, KINDS, RESCUE, tick } from "./tasks.ts";
 
 interface Payload {
   readonly token: string;
@@ -77,7 +77,12 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       }),
     ),
     KINDS.never.handle(logged(() => new Promise(() => {}))),
-    KINDS.holds.handle(logged((_, context) => work(context.attempt === 1 ? graceMs * 1.8 : 60, context))),
+    KINDS.holds.handle(
+      logged(({ token }, context) => {
+        const again = token === RESCUE ? 0 : 60;
+        return work(context.attempt === 1 ? graceMs * 1.8 : again, context);
+      }),
+    ),
     KINDS.leaks.handle(
       logged(({ token }, { attempt }) => {
         setInterval(() => {}, 1000);

@@ -17,6 +17,8 @@ export interface PlayOptions {
   readonly slots: number;
   /** Between two ticks, in milliseconds. A process may live three times as long. */
   readonly everyMs: number;
+  /** The grace period in milliseconds; many processes on few cores want a longer one than `SETTINGS` has. */
+  readonly graceMs?: number | undefined;
   /** Begin with the schema and the workers of this release, migrate under them, let both work, and go on with this one alone. */
   readonly upgradeFrom?: string | undefined;
   readonly write: (line: string) => void;
@@ -53,18 +55,19 @@ const WEIGHTS: Weights = {
 export async function play(options: PlayOptions): Promise<Outcome & { readonly broken: readonly Broken[] }> {
   const { seed, tasks, minutes, slots, everyMs, write } = options;
   const limitMs = everyMs * 3;
+  const settings = { ...SETTINGS, graceMs: options.graceMs ?? SETTINGS.graceMs };
   const faulty = minutes > 0;
   const random = new Random(seed);
   const counts = new Counts();
   const faults = new Counts();
   const startedAt = performance.now();
-  const timing: Timing = { slots, residents: 2, everyMs, limitMs, settings: { ...SETTINGS, invocationMs: limitMs } };
+  const timing: Timing = { slots, residents: 2, everyMs, limitMs, settings: { ...settings, invocationMs: limitMs } };
   const { upgradeFrom } = options;
-  const world = await createWorld({ ...SETTINGS, ...(upgradeFrom !== undefined && { from: upgradeFrom }) });
+  const world = await createWorld({ ...settings, ...(upgradeFrom !== undefined && { from: upgradeFrom }) });
   const scheduler = new Scheduler(world, timing, random.fork(), faults, faulty ? MISHAPS : undefined);
   let broken: Broken[] = [];
   try {
-    const watch = new Watch(world, SETTINGS.graceMs, counts);
+    const watch = new Watch(world, settings.graceMs, counts);
     const producers = new Producers(world, random.fork(), counts, {
       tasks,
       overMs: minutes * 60_000,
@@ -91,7 +94,7 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     write(`${producers.intents.size} payloads after ${seconds(startedAt)} s; now calm`);
     broken.push(...(await allEnded(world, write)));
     // Behind a queue that is stuck, nothing can be seen.
-    if (broken.length === 0) broken.push(...(await probe(world, SETTINGS.sleepIntervalMs, 20, counts)));
+    if (broken.length === 0) broken.push(...(await probe(world, settings.sleepIntervalMs, 20, counts)));
     await scheduler.kill();
     await watch.stop();
     const executions = readLogs(world, counts);

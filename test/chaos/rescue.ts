@@ -5,7 +5,7 @@ import { createTaskClient } from "../../lib/index.ts";
 import { Random } from "./random.ts";
 import { Counts } from "./report.ts";
 import { type Invoked, Scheduler } from "./scheduler.ts";
-import { KINDS } from "./tasks.ts";
+import { KINDS, RESCUE } from "./tasks.ts";
 import { createWorld, type World } from "./world.ts";
 
 export interface RescueOptions {
@@ -33,14 +33,20 @@ export async function measureRescue({ seed, kills, write }: RescueOptions): Prom
   await Promise.all(
     ([1, 2] as const).map(async (residents) => {
       const name = residents === 1 ? "oneResident" : "twoResidents";
-      answer[name] = await measure(new Random(seed), residents, kills);
+      answer[name] = await measure(new Random(seed), residents, kills, write);
       write(`${name}: ${JSON.stringify(answer[name])}`);
     }),
   );
   return answer;
 }
 
-async function measure(random: Random, residents: number, kills: number): Promise<object> {
+async function measure(
+  random: Random,
+  residents: number,
+  kills: number,
+  write: RescueOptions["write"],
+): Promise<object> {
+  const boundMs = Math.round(residents === 1 ? GRACE_MS + EVERY_MS : (GRACE_MS + SLEEP_MS) * 1.05);
   const settings = {
     graceMs: GRACE_MS,
     sleepIntervalMs: SLEEP_MS,
@@ -62,14 +68,14 @@ async function measure(random: Random, residents: number, kills: number): Promis
       // Anywhere between two ticks.
       await sleep(random.between(0, EVERY_MS));
       await seated(world, residents);
-      const payloads = Array.from({ length: HELD }, () => ({ token: "rescue" }));
+      const payloads = Array.from({ length: HELD }, () => ({ token: RESCUE }));
       const answer = await client.enqueueMany(KINDS.holds, payloads);
       const waits = await killAndWait(world, scheduler, answer.status === "enqueued" ? answer.ids : []);
       if (waits.length === 0) continue;
+      if (waits[0]! > boundMs) for (const line of await whoWas(world, waits[0]!)) write(`  ${line}`);
       first.push(waits[0]!);
       last.push(waits.at(-1)!);
     }
-    const boundMs = Math.round(residents === 1 ? GRACE_MS + EVERY_MS : (GRACE_MS + SLEEP_MS) * 1.05);
     return { kills, boundMs, first: distribution(first, boundMs), last: distribution(last, boundMs) };
   } finally {
     await scheduler.kill();
@@ -111,6 +117,19 @@ async function killAndWait(world: World, scheduler: Scheduler, ids: readonly str
     if (claims.length === held.length) return claims.map(({ at }) => at.getTime() - killedAt);
     await sleep(20);
   }
+}
+
+/** Who was there while the tasks waited for longer than they should have: milliseconds before their claim. */
+async function whoWas(world: World, waitedMs: number): Promise<string[]> {
+  const before = (column: string): string =>
+    `CAST(EXTRACT(epoch FROM c.at - ${column}) * 1000 AS integer) AS ${column.replace("h.", "")}`;
+  const rows = await world.sql<object>(
+    `SELECT h.slot, h.epoch, ${["h.started_at", "h.seen_since", "h.last_seen_at", "h.expired_at", "h.ended_at"].map(before).join(", ")}
+     FROM heartbeat h, (SELECT max(at) AS at FROM chaos.claim WHERE attempt = 2) c
+     WHERE h.last_seen_at > c.at - ($1 + 2 * $2) * interval '1 millisecond' ORDER BY h.started_at`,
+    [waitedMs, GRACE_MS],
+  );
+  return [`waited ${waitedMs} ms; milliseconds before the claim:`, ...rows.map((row) => JSON.stringify(row))];
 }
 
 const processOf = (scheduler: Scheduler, invocation: string): Invoked | undefined =>

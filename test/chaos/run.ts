@@ -1,6 +1,6 @@
 /** `npm run chaos -- --tasks 2000 --minutes 1 --seed 7 --json`: see README.md beside this file. */
 import { parseArgs } from "node:util";
-import { play } from "./play.ts";
+import { play, SETTINGS } from "./play.ts";
 import { printOutcome } from "./report.ts";
 import { measureRescue } from "./rescue.ts";
 
@@ -11,13 +11,14 @@ const { values } = parseArgs({
     seed: { type: "string" },
     slots: { type: "string", default: "6" },
     every: { type: "string", default: "2000" },
+    grace: { type: "string", default: String(SETTINGS.graceMs) },
     upgrade: { type: "string" },
     json: { type: "boolean", default: false },
     rescue: { type: "boolean", default: false },
     kills: { type: "string", default: "50" },
   },
 });
-const number = (name: "tasks" | "minutes" | "slots" | "every" | "kills"): number => {
+const number = (name: "tasks" | "minutes" | "slots" | "every" | "grace" | "kills"): number => {
   const value = Number(values[name]);
   if (!Number.isFinite(value) || value < 0) throw new Error(`--${name} is a number, not ${values[name]}`);
   return value;
@@ -41,6 +42,7 @@ if (values.rescue) {
     minutes: number("minutes"),
     slots: number("slots"),
     everyMs: number("every"),
+    graceMs: number("grace"),
     upgradeFrom: values.upgrade,
     write,
   });

@@ -50,5 +50,8 @@ export const tick = defineRecurringTask({
   maxAttempts: 20,
 });
 
+/** The token of tasks whose wait alone is measured: their second run ends at once. */
+export const RESCUE = "rescue";
+
 /** For ever, as far as a run is concerned: the platform's hard stop comes first. */
 export const FOREVER_MS = 60_000;

@@ -15,6 +15,11 @@ const bin = fileURLToPath(new URL("../../../infra/stint.js", import.meta.url));
 export const serveDataApi = (url: string, ...flags: string[]): Promise<Server> =>
   serve([bin, "data-api", "--port", "0", "--url", url, ...flags]);
 
+const bareServer = fileURLToPath(new URL("bare-server.ts", import.meta.url));
+
+/** The least that can stand between HTTP and that Postgres: see there. */
+export const serveBare = (url: string): Promise<Server> => serve([bareServer, url]);
+
 /** Answers each request with one text, after so many milliseconds, and does nothing else. */
 export const serveAnswer = (answer: string, afterMs = 0): Promise<Server> =>
   serve([
