@@ -19,6 +19,8 @@ export interface PlayOptions {
   readonly everyMs: number;
   /** The grace period in milliseconds; many processes on few cores want a longer one than `SETTINGS` has. */
   readonly graceMs?: number | undefined;
+  /** Of an invocation; default: as `SETTINGS` has it. */
+  readonly queuePopSize?: number | undefined;
   /** Begin with the schema and the workers of this release, migrate under them, let both work, and go on with this one alone. */
   readonly upgradeFrom?: string | undefined;
   readonly write: (line: string) => void;
@@ -55,7 +57,8 @@ const WEIGHTS: Weights = {
 export async function play(options: PlayOptions): Promise<Outcome & { readonly broken: readonly Broken[] }> {
   const { seed, tasks, minutes, slots, everyMs, write } = options;
   const limitMs = everyMs * 3;
-  const settings = { ...SETTINGS, graceMs: options.graceMs ?? SETTINGS.graceMs };
+  const { graceMs = SETTINGS.graceMs, queuePopSize = SETTINGS.queuePopSize } = options;
+  const settings = { ...SETTINGS, graceMs, queuePopSize };
   const faulty = minutes > 0;
   const random = new Random(seed);
   const counts = new Counts();
@@ -80,8 +83,10 @@ export async function play(options: PlayOptions): Promise<Outcome & { readonly b
     watch.start();
     if (faulty) database.start();
     if (upgradeFrom !== undefined) scheduler.releases = "old";
-    scheduler.start();
     const producing = producers.run();
+    // An overload is there before the first tick.
+    if (!faulty) await producing;
+    scheduler.start();
     const upgrading = upgradeFrom === undefined ? undefined : upgrade(world, scheduler, minutes * 20_000, faults);
     if (faulty) {
       await Promise.race([producing, sleep(minutes * 60_000)]);
@@ -162,6 +167,7 @@ async function allEnded(world: World, write: (line: string) => void): Promise<Br
   let last = "";
   let changedAt = 0;
   for (;;) {
+    const askedAt = performance.now();
     const [row] = await world.sql<{ left: string; runs: string; exchanges: number }>(
       `SELECT (SELECT count(*) FROM task WHERE occurrence IS NULL) AS left, (SELECT count(*) FROM task_run WHERE occurrence IS NULL) AS runs,
          (SELECT CAST(coalesce(sum(seq), 0) AS float8) FROM heartbeat) AS exchanges`,
@@ -177,7 +183,8 @@ async function allEnded(world: World, write: (line: string) => void): Promise<Br
       );
       return stuck.map(({ task, what }) => ({ invariant: 6, what: `never ended: ${what}`, task }));
     }
-    await sleep(300);
+    // To count a million takes a while.
+    await sleep(Math.min(5000, Math.max(300, 20 * (performance.now() - askedAt))));
   }
 }
 

@@ -11,6 +11,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     slots: { type: "string", default: "6" },
     every: { type: "string", default: "2000" },
+    places: { type: "string", default: String(SETTINGS.queuePopSize) },
     grace: { type: "string", default: String(SETTINGS.graceMs) },
     upgrade: { type: "string" },
     json: { type: "boolean", default: false },
@@ -18,7 +19,7 @@ const { values } = parseArgs({
     kills: { type: "string", default: "50" },
   },
 });
-const number = (name: "tasks" | "minutes" | "slots" | "every" | "grace" | "kills"): number => {
+const number = (name: "tasks" | "minutes" | "slots" | "every" | "grace" | "places" | "kills"): number => {
   const value = Number(values[name]);
   if (!Number.isFinite(value) || value < 0) throw new Error(`--${name} is a number, not ${values[name]}`);
   return value;
@@ -43,6 +44,7 @@ if (values.rescue) {
     slots: number("slots"),
     everyMs: number("every"),
     graceMs: number("grace"),
+    queuePopSize: number("places"),
     upgradeFrom: values.upgrade,
     write,
   });

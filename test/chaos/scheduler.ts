@@ -108,7 +108,7 @@ export class Scheduler {
 
   invoke(slot: number, more: Partial<Order> = {}): Invoked {
     const { settings, residents } = this.#timing;
-    const limitMs = this.#calm ? CALM_LIMIT_MS : this.#timing.limitMs;
+    const limitMs = Math.max(this.#calm ? CALM_LIMIT_MS : 0, this.#timing.limitMs);
     this.#started += 1;
     const adapter = this.#started % 2 === 0 ? "pg" : "data-api";
     const old = this.releases === "old" || (this.releases === "both" && this.#random.chance(0.5));
