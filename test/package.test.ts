@@ -18,6 +18,8 @@ import { startNode, until } from "./support/stint.ts";
 
 const checkout = fileURLToPath(new URL("../", import.meta.url));
 const MINUTES = 60_000;
+/** A connection that died silently is given up and made anew, rather than waited for. */
+const soon = ["--fetch-timeout=30000", "--fetch-retries=4"];
 
 let temp: string;
 /** An empty project with the packed package installed. */
@@ -46,7 +48,7 @@ beforeAll(async () => {
   project = join(temp, "project");
   cpSync(join(temp, tarball!), join(project, "stint.tgz"), { recursive: true });
   writeFileSync(join(project, "package.json"), '{ "private": true, "type": "module" }');
-  run("npm", ["install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", "./stint.tgz"], project);
+  run("npm", ["install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", ...soon, "./stint.tgz"], project);
   db = await openDatabase("pg");
 }, 10 * MINUTES);
 
