@@ -18,8 +18,6 @@ import { startNode, until } from "./support/stint.ts";
 
 const checkout = fileURLToPath(new URL("../", import.meta.url));
 const MINUTES = 60_000;
-/** A connection that died silently is given up and made anew, rather than waited for. */
-const soon = ["--fetch-timeout=30000", "--fetch-retries=4"];
 
 let temp: string;
 /** An empty project with the packed package installed. */
@@ -47,10 +45,28 @@ beforeAll(async () => {
   const [tarball] = readdirSync(temp).filter((name) => name.endsWith(".tgz"));
   project = join(temp, "project");
   cpSync(join(temp, tarball!), join(project, "stint.tgz"), { recursive: true });
-  writeFileSync(join(project, "package.json"), '{ "private": true, "type": "module" }');
-  run("npm", ["install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", ...soon, "./stint.tgz"], project);
+  const wanted = { dependencies: { stint: "file:stint.tgz" } };
+  writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module", ...wanted }));
+  writeFileSync(join(project, "package-lock.json"), JSON.stringify(lockOf(wanted)));
+  run("npm", ["ci", "--silent", "--prefer-offline", "--no-audit", "--no-fund"], project);
   db = await openDatabase("pg");
 }, 10 * MINUTES);
+
+/** The versions that this checkout runs on: the registry's newest of today are another test, and its mood none of ours. */
+function lockOf(root: object): object {
+  const { packages } = JSON.parse(readFileSync(join(checkout, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { dev?: boolean; link?: boolean; dependencies?: object }>;
+  };
+  const installed = Object.entries(packages).filter(
+    ([path, { dev, link }]) => path.startsWith("node_modules/") && !dev && !link,
+  );
+  const { name: _, devDependencies: __, workspaces: ___, ...own } = packages[""] as Record<string, unknown>;
+  const stint = { ...own, resolved: "file:stint.tgz" };
+  return {
+    lockfileVersion: 3,
+    packages: { "": root, ...Object.fromEntries(installed), "node_modules/stint": stint },
+  };
+}
 
 afterAll(() => rmSync(temp, { recursive: true, force: true }));
 
