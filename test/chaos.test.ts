@@ -58,6 +58,27 @@ test("nothing is lost while the schema is migrated and two releases work side by
   expect(states.succeeded).toBeGreaterThan(100);
 }, 300_000);
 
+test("all at once and no fault: everything is run, by invocations of which none fails", async () => {
+  const told: string[] = [];
+  const { broken, lost, faults, states, measured } = await play({
+    seed: 20261126,
+    tasks: 3000,
+    minutes: 0,
+    slots: 4,
+    everyMs: 4000,
+    graceMs: 15_000,
+    queuePopSize: 100,
+    write: (line) => void told.push(line),
+  });
+  expect(broken, told.join("\n")).toEqual([]);
+  expect(lost).toBe(0);
+  expect(states.succeeded).toBeGreaterThan(2000);
+  const names = [...Object.keys(faults), ...Object.keys(measured)];
+  expect(
+    names.filter((name) => /^(kill\.any|freeze|database\.|data_api\.|left\.refused|ended\.code_3)/.test(name)),
+  ).toEqual([]);
+}, 300_000);
+
 describe("a task that takes its process with it each time", () => {
   const settings = { sleepIntervalMs: 50, graceMs: 3000, queuePopSize: 101, backoffDefaultMs: 0, invocationMs: 9000 };
 

@@ -52,16 +52,19 @@ beforeAll(async () => {
   db = await openDatabase("pg");
 }, 10 * MINUTES);
 
-/** The versions that this checkout runs on: the registry's newest of today are another test, and its mood none of ours. */
+/**
+ * The versions that this checkout runs on, which `npm ci` has fetched. Without a lock file npm resolves what ours depends on anew: tens
+ * of requests, of which one without an answer is waited for.
+ */
 function lockOf(root: object): object {
   const { packages } = JSON.parse(readFileSync(join(checkout, "package-lock.json"), "utf8")) as {
-    packages: Record<string, { dev?: boolean; link?: boolean; dependencies?: object }>;
+    packages: Record<string, { dev?: boolean; link?: boolean; version?: string; bin?: object; dependencies?: object }>;
   };
   const installed = Object.entries(packages).filter(
     ([path, { dev, link }]) => path.startsWith("node_modules/") && !dev && !link,
   );
-  const { name: _, devDependencies: __, workspaces: ___, ...own } = packages[""] as Record<string, unknown>;
-  const stint = { ...own, resolved: "file:stint.tgz" };
+  const { version, bin, dependencies } = packages[""]!;
+  const stint = { version, bin, dependencies, resolved: "file:stint.tgz" };
   return {
     lockfileVersion: 3,
     packages: { "": root, ...Object.fromEntries(installed), "node_modules/stint": stint },
@@ -81,6 +84,8 @@ function run(command: string, args: readonly string[], cwd: string): { stdout: s
     cwd,
     encoding: "utf8",
     env: cwd === project ? variables() : process.env,
+    // It blocks the thread: a hook's own time limit would never be noticed.
+    timeout: 5 * MINUTES,
   });
   if (status !== 0) throw new Error(`${command} ${args.join(" ")}: exit ${status}\n${stdout}${stderr}`);
   return { stdout, stderr };
