@@ -140,7 +140,7 @@ test("cut off from the database, a holder stops before another is given its task
     scheduler.invoke(1, { target: world.targets.pg });
     // All of them have started, and been told of again in vain from here on.
     while (readLogs(world, counts).filter(({ identifier }) => identifier === "chaos.holds").length < 5) await sleep(20);
-    world.dataApi.faults.set({ dropBefore: 1 });
+    await world.dataApi.faults.set({ dropBefore: 1 });
     await until(0, "true");
     const executions = readLogs(world, counts).filter(({ identifier }) => identifier === "chaos.holds");
     expect(executions.map(({ attempt }) => attempt).sort()).toEqual([1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);

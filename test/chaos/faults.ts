@@ -42,9 +42,9 @@ export class DatabaseFaults {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#running;
-    this.#world.dataApi.faults.clear();
+    await this.#world.dataApi.faults.clear();
     await this.#world.sql("UPDATE chaos.fault SET disk_full = 0");
-    for (const [name, count] of Object.entries(this.#world.dataApi.faults.injected))
+    for (const [name, count] of Object.entries(await this.#world.dataApi.faults.injected()))
       this.#counts.add(`data_api.${name}`, count);
   }
 
@@ -122,13 +122,13 @@ export class DatabaseFaults {
       if (this.#random.chance(0.15)) {
         // Those behind the Data API reach nothing for longer than the grace period; those over pg go on, and take their tasks.
         this.#counts.add("data_api.partition");
-        this.#world.dataApi.faults.set({ dropBefore: 1 });
+        await this.#world.dataApi.faults.set({ dropBefore: 1 });
         await sleep(this.#random.between(1.2, 2.5) * graceMs);
       } else {
-        this.#world.dataApi.faults.set(this.#apiFaults());
+        await this.#world.dataApi.faults.set(this.#apiFaults());
         await sleep(this.#random.between(300, 1500));
       }
-      this.#world.dataApi.faults.clear();
+      await this.#world.dataApi.faults.clear();
       await sleep(this.#random.between(100, 800));
     }
   }

@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { build, type Plugin } from "esbuild";
 import pg from "pg";
-import { type DataApi, startDataApi } from "../../infra/local/data-api/index.ts";
 import { type LocalPostgres, startPostgres } from "../../infra/local/postgres.ts";
 import { LOCAL } from "../../infra/local/stack.ts";
 import { connectDataApi } from "../../lib/database/data-api.ts";
@@ -16,13 +15,14 @@ import { migrations } from "../../lib/sql/migrations/inlined.ts";
 import type { Target } from "./invocation.ts";
 import { monitorSql } from "./monitor.ts";
 import { unpackRelease } from "./release.ts";
+import { type StandIn, startStandIn } from "./stand-in.ts";
 
 const schema = "task_processor";
 const SQL_DEADLINE_MS = 60_000;
 
 export interface World {
   readonly postgres: LocalPostgres;
-  readonly dataApi: DataApi;
+  readonly dataApi: StandIn;
   readonly graceMs: number;
   /** Where the processes log. */
   readonly folder: string;
@@ -47,7 +47,7 @@ export async function createWorld({ graceMs, from }: { graceMs: number; from?: s
   const sweep = (): void => rmSync(folder, { recursive: true, force: true });
   process.once("exit", sweep);
   const postgres = await startPostgres({ settings: { fsync: "off", max_connections: "300" } });
-  let dataApi: DataApi | undefined;
+  let dataApi: StandIn | undefined;
   const pool = new pg.Pool({ connectionString: postgres.url, max: 3, options: `-c search_path=${schema}` });
   pool.on("error", () => {});
   const close = async (): Promise<void> => {
@@ -71,7 +71,7 @@ export async function createWorld({ graceMs, from }: { graceMs: number; from?: s
       const before = join(folder, "before/lib/sql/migrations/inlined.ts");
       await upgrade(((await import(before)) as { migrations: typeof migrations }).migrations);
     }
-    dataApi = await startDataApi({
+    dataApi = await startStandIn({
       clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, database: LOCAL.database }],
       maxConnections: 60,
     });
