@@ -76,8 +76,8 @@ async function storeChunks(
   const ids: string[] = [];
   let status: Stored["status"] = "enqueued";
   for (const [place, chunk] of chunks.entries()) {
-    const [row] = await send(chunk, place);
-    const answer = JSON.parse(row!.answer) as Stored;
+    const rows = await send(chunk, place);
+    const answer = JSON.parse(rows.map((row) => row.answer).join("")) as Stored;
     if (answer.status === "queue_full") return answer;
     status = answer.status;
     for (const id of answer.ids) ids.push(id);

@@ -84,6 +84,25 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     );
   });
 
+  test.each([false, true])("the ids of 10,000 come in rows under 64 KB and in order (notify: %s)", async (notify) => {
+    const first = 9_223_372_036_854_765_000n;
+    await db.sql(`ALTER TABLE task ALTER COLUMN id RESTART WITH ${first}`);
+    const rowBytes: number[] = [];
+    const measuring: typeof db.database = {
+      ...db.database,
+      query: async (...given) => {
+        const rows = await db.database.query(...given);
+        rowBytes.push(...rows.map((row) => Buffer.byteLength(JSON.stringify(Object.values(row as object)))));
+        return rows;
+      },
+    };
+    const many = Array.from({ length: 10_000 }, (_, n) => ({ text: `${n}` }));
+    const answer = await createTaskClient({ database: measuring, notify }).enqueueMany(note, many);
+    expect(answer).toEqual({ status: "enqueued", ids: many.map((_, n) => String(first + BigInt(n))) });
+    expect(Math.max(...rowBytes)).toBeLessThan(64_000);
+    expect(await stored()).toBe(10_000);
+  });
+
   test("queueSize admits exactly so many, however many producers come at once", async () => {
     const answers = await Promise.all(Array.from({ length: 50 }, () => tasks.enqueue(few, { text: "" })));
     expect(answers.filter(({ status }) => status === "enqueued")).toHaveLength(5);
