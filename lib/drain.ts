@@ -8,7 +8,7 @@ import type { Log } from "./log.ts";
 import type { Answer } from "./messages.ts";
 import { Pace } from "./pace.ts";
 import type { Places } from "./places.ts";
-import { advanceSchedules } from "./recurring-scheduler.ts";
+import { Schedules } from "./recurring-scheduler.ts";
 import { Runs } from "./runs.ts";
 import type { Sample } from "./sample.ts";
 import { Waking } from "./wake.ts";
@@ -34,6 +34,7 @@ export class Drain {
   readonly #ahead: Ahead;
   readonly #pace: Pace;
   readonly #waking: Waking;
+  readonly #schedules: Schedules;
   #leaving: LeaveReason | undefined;
   #stoppedAt = 0;
   #supersededAt: number | undefined;
@@ -45,6 +46,7 @@ export class Drain {
   constructor(options: DrainOptions) {
     this.#options = options;
     this.#waking = new Waking(options.wake, options.log);
+    this.#schedules = new Schedules(options);
     this.#lease = new Lease({ ...options, onlyFree: options.onlyFree ?? false, graceMs: options.settings.graceMs });
     this.#runs = new Runs({
       ...options,
@@ -53,7 +55,8 @@ export class Drain {
       onResult: () => this.#pace.wake(),
     });
     this.#ahead = new Ahead({ ...options, runs: this.#runs });
-    this.#pace = new Pace({ ...options, runs: this.#runs, ahead: this.#ahead });
+    const free = (): number => options.places.freeFor(this);
+    this.#pace = new Pace({ ...options, free, runs: this.#runs, ahead: this.#ahead });
   }
 
   get requests(): number {
@@ -84,6 +87,7 @@ export class Drain {
       if (error.ending === "lost") this.left = "lease_lost";
       if (error.ending === "seat_taken") this.left = "seat_taken";
     } finally {
+      places.starve(this, false);
       offFree();
       offBell?.();
       signal?.removeEventListener("abort", wake);
@@ -99,8 +103,7 @@ export class Drain {
     this.#decideToLeave();
     const ending = this.#leaving !== undefined && this.#runs.running === 0;
     if (this.#dueInMs() > 0 && !ending) return false;
-    await this.#exchange(ending);
-    if (!ending) return false;
+    if (!(await this.#exchange(ending))) return false;
     this.left = this.#leaving!;
     return true;
   }
@@ -153,13 +156,15 @@ export class Drain {
     await this.#pace.sleep(dueInMs);
   }
 
-  async #exchange(ending: boolean): Promise<void> {
-    const { places, remainingMs, reserveMs, signal, database, registry, log, recurring } = this.#options;
-    const want = this.#leaving === undefined ? places.free + this.#ahead.wanted(this.#pace.aheadMs) : 0;
+  /** True where it was the end: what does not fit into one request is handed in before it. */
+  async #exchange(leaves: boolean): Promise<boolean> {
+    const { places, remainingMs, reserveMs, signal, log, recurring } = this.#options;
+    const want = this.#leaving === undefined ? places.freeFor(this) + this.#ahead.wanted(this.#pace.aheadMs) : 0;
     const alone = this.#runs.running === 0 && this.#ahead.waiting === 0 && places.idle;
     const giveBack = places.reserve(want);
     this.#ahead.giveBack("late");
     const results = this.#runs.takeResults();
+    const ending = leaves && this.#runs.results === 0;
     const floors = this.#floors.forNext();
     const progress = this.#runs.takeProgress();
     this.#pace.sent(want);
@@ -190,17 +195,21 @@ export class Drain {
       giveBack();
     }
     this.answer = answer;
-    if (answer.firstOfLease) this.#options.log.info("took its slot", { epoch: answer.epoch });
+    if (want > 0) places.starve(this, answer.starves);
+    if (answer.firstOfLease) log.info("took its slot", { epoch: answer.epoch });
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
     this.#pace.hungry =
-      answer.tasks.length > 0 ? answer.more || !this.#options.resident : floors.length > 0 && want > 0;
+      answer.tasks.length > 0
+        ? answer.more || !this.#options.resident
+        : answer.starves || (floors.length > 0 && want > 0);
     if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
     this.#ahead.take(answer.tasks);
     this.#ahead.cancel(answer.cancelling ?? []);
     this.#runs.cancel(answer.cancelling ?? []);
-    if (!ending && recurring && (await advanceSchedules(database, registry, answer, log)) > 0) this.#pace.hungry = true;
+    if (!ending && recurring && (await this.#schedules.advance(answer)) > 0) this.#pace.hungry = true;
+    return ending;
   }
 }

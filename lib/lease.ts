@@ -113,23 +113,16 @@ export class Lease {
   async #call(text: string): Promise<{ header: Header; tasks: ClaimedTask[] } | "again"> {
     const { database, graceMs } = this.#options;
     this.requests += 1;
+    const timeoutMs = this.#confirmed === undefined ? FIRST_ANSWER_MS : Math.max(1000, Math.ceil(graceMs / 4));
     // A lost lease ends the waiting; the abandoned call is fenced by the database.
-    const rows = await untilAborted(
-      database.query(
-        exchange,
-        { request: text },
-        this.#confirmed === undefined ? {} : { timeoutMs: Math.max(1000, graceMs / 4) },
-      ),
-      this.#lost.signal,
-    );
+    const rows = await untilAborted(database.query(exchange, { request: text }, { timeoutMs }), this.#lost.signal);
     const said = decodeAnswer(rows);
     if (said === undefined) throw schemaTooOld();
     if (said.header.status === "unknown_release") {
       const { registry } = this.#options;
       this.requests += 1;
-      await database.query(registerRelease, {
-        request: JSON.stringify({ release: registry.release, tasks: registrationOf(registry) }),
-      });
+      const registration = JSON.stringify({ release: registry.release, tasks: registrationOf(registry) });
+      await database.query(registerRelease, { request: registration }, { timeoutMs });
       return "again";
     }
     return said;

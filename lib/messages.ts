@@ -63,6 +63,8 @@ export interface Answer {
   readonly epoch: number;
   readonly newest: boolean;
   readonly more: boolean;
+  /** A suspect has waited for longer than the grace period: it runs as soon as nothing else does in this process, and nothing is claimed until then. */
+  readonly starves: boolean;
   /** Somebody was not seen for longer than the grace period. */
   readonly silent: boolean;
   /** Somebody was not seen for longer than half the grace period. */
@@ -186,5 +188,23 @@ export function encodeResults(all: readonly Result[], at: number): { results: En
     },
   };
 }
+
+/** Of results, and of progress: the Data API takes 4 MiB a request, and both may be in it. */
+const REPORT_BYTES = 1_500_000;
+/** All but its text. */
+const REPORT_FRAME_BYTES = 200;
+
+/** How many of them, from the first on, fit into one request; one at the least. Their text is JSON in a JSON string there, which may be longer by half. */
+export function countThatFit(reports: readonly { readonly value?: unknown; readonly error?: string }[]): number {
+  let bytes = 0;
+  const last = reports.findIndex(({ value, error }, place) => {
+    bytes += REPORT_FRAME_BYTES + sizeInRequest(value) + sizeInRequest(error);
+    return bytes > REPORT_BYTES && place > 0;
+  });
+  return last < 0 ? reports.length : last;
+}
+
+const sizeInRequest = (part: unknown): number =>
+  part === undefined ? 0 : Buffer.byteLength(JSON.stringify(JSON.stringify(part)));
 
 const isPlain = ({ outcome, value }: Result): boolean => outcome === "SUCCESS" && value === undefined;

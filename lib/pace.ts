@@ -12,6 +12,8 @@ const LINGER_MS = 100;
 
 interface PaceOptions {
   readonly places: Places;
+  /** The places that this database may claim for. */
+  readonly free: () => number;
   readonly runs: Runs;
   readonly ahead: Ahead;
   readonly settings: WorkerSettings;
@@ -45,7 +47,7 @@ export class Pace {
 
   /** It waits, and could take something. */
   get idle(): boolean {
-    return this.#asleep && this.#options.places.free > 0;
+    return this.#asleep && this.#options.free() > 0;
   }
 
   /** Milliseconds from a sending to the answer after next: what is claimed now must fill the places until then. */
@@ -70,13 +72,13 @@ export class Pace {
   /** Milliseconds until the next exchange is due; 0 or less: now. */
   dueInMs(answer: Answer | undefined, leaving: boolean): number {
     if (answer === undefined) return 0;
-    const { places, runs, ahead, settings } = this.#options;
+    const { free, runs, ahead, settings } = this.#options;
     const now = performance.now();
     const reasons = [this.#lastSentAt + settings.graceMs / 4 - now, ahead.lateInMs];
     if (runs.results > 0) reasons.push(runs.firstResultAt + (runs.running === 0 ? 0 : this.#companyMs) - now);
     if (leaving) {
       if (runs.running === 0) reasons.push(0);
-    } else if (places.free > 0) {
+    } else if (free() > 0) {
       const pauseMs = this.hungry ? 0 : this.#rung ? RUNG_MS : this.#pollMs(answer);
       reasons.push(this.#lastSentAt + pauseMs - now);
     }

@@ -4,7 +4,7 @@ import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
 import type { Log } from "./log.ts";
-import type { ClaimedTask, Progress, Result } from "./messages.ts";
+import { type ClaimedTask, countThatFit, type Progress, type Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import type { Registry } from "./registry.ts";
 import type { Sample } from "./sample.ts";
@@ -51,10 +51,9 @@ export class Runs {
     return this.#results.length;
   }
 
+  /** The oldest, as many as fit into one request. */
   takeResults(): Result[] {
-    const results = this.#results;
-    this.#results = [];
-    return results;
+    return this.#results.splice(0, countThatFit(this.#results));
   }
 
   /** What has run so far, results not yet taken among it. */
@@ -62,9 +61,11 @@ export class Runs {
     return this.#counters;
   }
 
+  /** As many as fit into one request. */
   takeProgress(): Progress[] {
-    const progress = [...this.#progress.values()];
-    this.#progress.clear();
+    const all = [...this.#progress.values()];
+    const progress = all.slice(0, countThatFit(all));
+    for (const { id } of progress) this.#progress.delete(id);
     return progress;
   }
 

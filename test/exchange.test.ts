@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { exchange } from "../lib/sql/exchange.ts";
+import { exchange, registerRelease } from "../lib/sql/exchange.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
 
@@ -137,18 +137,38 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
   });
 
   test("a suspect that starves makes whoever sees it claim nothing more until it has run", async () => {
-    await enqueueRaw(db, "a", 1);
-    await db.sql(
-      "UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 minute', priority = 100",
-    );
+    const [suspect] = await enqueueRaw(db, "a", 1);
     await enqueueRaw(db, "a", 9, { priority: 0 });
     const me = new Speaker(db);
-    const first = await me.say({ want: 3, alone: false });
-    expect(first.tasks).toHaveLength(3);
-    const second = await me.say({ want: 3, alone: false });
-    expect(second).toMatchObject({ tasks: [], more: true });
+    const first = await me.say({ want: 3 });
+    expect(first).toMatchObject({ starves: false, tasks: [{}, {}, {}] });
+    await db.sql(
+      "UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 minute', priority = 100 WHERE id = $1",
+      [suspect],
+    );
+    expect(await me.say({ want: 3 })).toMatchObject({ tasks: [], more: true, starves: true });
+    // Nor does one that holds nothing here, while tasks of another database run in its process.
+    const other = new Speaker(db, { slot: 1 });
+    expect(await other.say({ want: 3, alone: false })).toMatchObject({ tasks: [], more: true, starves: true });
     const third = await me.say({ results: first.tasks.map(success) });
-    expect(third.tasks.map((task) => task.suspect)).toEqual([true]);
+    expect(third).toMatchObject({ tasks: [{ id: suspect, suspect: true }], starves: false });
+    expect((await other.say({ want: 3, alone: false })).tasks).toHaveLength(3);
+  });
+
+  test("an invocation with a longer grace period is silent after its own only", async () => {
+    await enqueueRaw(db, "a", 2);
+    const patient = new Speaker(db, { slot: 1 });
+    await patient.say({ graceMs: 60_000 });
+    const witness = new Speaker(db);
+    await witness.say({ want: 0 });
+    await witness.becomeWitness();
+    await patient.fallSilent(25_000);
+    expect(await witness.say({ want: 0 })).toMatchObject({ rescued: 0, silent: false, fading: false });
+    await patient.fallSilent(10_000);
+    expect(await witness.say({ want: 0 })).toMatchObject({ rescued: 0, silent: false, fading: true });
+    expect((await patient.say({ graceMs: 60_000, want: 0 })).status).toBe("ok");
+    await patient.fallSilent(61_000);
+    expect((await witness.say({ want: 0 })).rescued).toBe(2);
   });
 
   test("a lost attempt counts only where the task was alone, or a suspect already", async () => {
@@ -283,6 +303,50 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
       more = answer.more;
     }
     expect(told).toEqual(order);
+  });
+
+  test("several identifiers: a claim is full and in order beside another one, keeps to its bytes and to limits, and holds no more than it told", async () => {
+    await db.database.query(registerRelease, {
+      request: JSON.stringify({
+        release: "limited",
+        tasks: ["a", "b", "c"].map((identifier) => ({
+          identifier,
+          timeoutMs: 60_000,
+          maxAttempts: 3,
+          ...(identifier === "c" && { concurrency: 2 }),
+        })),
+      }),
+    });
+    // c, a, b in turn, a second apart; of b the first two are large.
+    await db.sql(
+      `INSERT INTO task (identifier, payload, scheduled_for)
+      SELECT (ARRAY['c', 'a', 'b'])[1 + n % 3], CASE WHEN n IN (2, 5) THEN jsonb_build_object('text', repeat('x', 3000)) ELSE '{}' END, now() - interval '1 hour' + n * interval '1 second'
+      FROM generate_series(0, 59) AS n ORDER BY n`,
+    );
+    const ids = ({ tasks }: { tasks: readonly { id: string }[] }) => tasks.map(({ id }) => Number(id));
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM task WHERE id IN (2, 3) FOR UPDATE");
+    const me = new Speaker(db, { release: "limited" });
+    const first = await me.say({ want: 4 });
+    expect(ids(first)).toEqual([1, 4, 5, 6]);
+    await other.query("ROLLBACK");
+    const second = await me.say({
+      want: 4,
+      results: first.tasks.filter(({ identifier }) => identifier === "c").map(success),
+    });
+    expect(ids(second)).toEqual([2, 3, 7, 8]);
+    // A byte limit ends it at the task that does not fit, however many small ones stand behind.
+    await db.sql("UPDATE task SET payload = jsonb_build_object('text', repeat('x', 3000)) WHERE id = 11");
+    const third = await me.say({ want: 30, bytes: 2500 });
+    expect(ids(third)).toEqual([9, 10]);
+    expect(third.more).toBe(true);
+    expect(await db.sql("SELECT CAST(id AS integer) AS id FROM task WHERE held_by IS NOT NULL ORDER BY id")).toEqual(
+      [2, 3, 5, 6, 7, 8, 9, 10].map((id) => ({ id })),
+    );
+    const rest = await me.say({ want: 100 });
+    expect(ids(rest)).toEqual(Array.from({ length: 50 }, (_, n) => n + 11).filter((id) => id % 3 !== 1));
+    expect(rest.more).toBe(false);
   });
 
   test("a claim passes over what another is claiming at the moment, and is full all the same", async () => {

@@ -1,7 +1,7 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
-import { defineRecurringTask } from "../lib/index.ts";
+import { createTaskClient, defineRecurringTask, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { createOperator } from "../lib/operate.ts";
 import { occurrencesUntil } from "../lib/recurring-scheduler.ts";
@@ -227,5 +227,28 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
     await run(db, handlers);
     expect(runs).toBe(2);
     expect(await act("run", "nobody")).toBe(0);
+  });
+
+  test("a schedule that somebody has locked costs neither the lease nor other tasks, and fires once it is free", async () => {
+    const seen: string[] = [];
+    const note = defineTask({ identifier: "note", payload: schema });
+    const handlers = [every("1h").handle(() => void seen.push("beat")), note.handle(() => void seen.push("note"))];
+    const tasks = createTaskClient({ database: db.database });
+    await run(db, handlers);
+    await overdue();
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM recurring_task FOR UPDATE");
+    const leave = new AbortController();
+    const resident = run(db, handlers, { resident: true, signal: leave.signal });
+    for (const notes of [1, 2, 3]) {
+      await tasks.enqueue(note, {});
+      await vi.waitUntil(() => seen.length === notes, 30_000);
+    }
+    await other.query("COMMIT");
+    await vi.waitUntil(() => seen.includes("beat"), 30_000);
+    leave.abort();
+    expect(await resident).toMatchObject({ left: "stopped", succeeded: 4 });
+    expect(seen).toEqual(["note", "note", "note", "beat"]);
   });
 });

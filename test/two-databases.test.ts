@@ -1,5 +1,6 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import * as z from "zod/mini";
+import { pause } from "../lib/clock.ts";
 import { createTaskClient, defineRecurringTask, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { readWaiting } from "../lib/monitoring.ts";
@@ -52,4 +53,51 @@ test("both are drained, recurring tasks live in the last one, and moving there a
   expect(new Set(seen).size).toBe(80);
   expect(seen).toHaveLength(80);
   expect(await readWaiting([main.database, separate.database])).toEqual({ waiting: 0 });
+});
+
+test("a suspect of one that starves runs before the other's work is at its end, alone", async () => {
+  const [idle, busy] = [await openDatabase("pg"), await openDatabase("pg")];
+  const order: string[] = [];
+  let running = 0;
+  let beside = 0;
+  const lost = defineTask({ identifier: "lost", payload: numbered });
+  const handlers = [
+    note.handle(async ({ n }) => {
+      if (n === 20) await starving();
+      running += 1;
+      await pause(10 + Math.random() * 40);
+      running -= 1;
+      order.push("note");
+    }),
+    lost.handle(async () => {
+      beside = running;
+      order.push("lost");
+      await pause(20);
+      beside = Math.max(beside, running);
+    }),
+  ];
+  const starving = () =>
+    idle.sql(
+      `INSERT INTO task (identifier, payload, suspect_since, scheduled_for)
+      VALUES ('lost', '{"n": 0}', clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 hour')`,
+    );
+  await createTaskClient({ database: busy.database }).enqueueMany(
+    note,
+    Array.from({ length: 400 }, (_, n) => ({ n })),
+  );
+  const leave = new AbortController();
+  const resident = runInvocation({
+    databases: [idle.database, busy.database],
+    registry: createRegistry(handlers, null),
+    slot: 0,
+    resident: true,
+    signal: leave.signal,
+    settings,
+    log: silentLog,
+  });
+  await vi.waitUntil(() => order.length === 401, 30_000);
+  leave.abort();
+  expect(await resident).toMatchObject({ succeeded: 401, failed: 0 });
+  expect(beside).toBe(0);
+  expect(order.indexOf("lost")).toBeLessThan(200);
 });

@@ -218,7 +218,7 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     await tasks.enqueue(greet, { n: 1 });
     await register(db, "r1", { greet: {} });
     const dying = new Speaker(db, { slot: 3 });
-    expect((await dying.say()).tasks).toHaveLength(1);
+    expect((await dying.say({ graceMs: settings.graceMs })).tasks).toHaveLength(1);
     const leave = new AbortController();
     const resident = run(db, [greet.handle(() => {})], { resident: true, signal: leave.signal });
     const witness = "UPDATE heartbeat SET seen_since = seen_since - interval '1 hour' WHERE slot = 0";
@@ -269,6 +269,17 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     });
     expect(await db.sql("SELECT FROM heartbeat")).toHaveLength(0);
     expect(await db.sql("SELECT FROM task WHERE held_by IS NULL")).toHaveLength(1);
+  });
+
+  test("results that do not fit into one request are handed in in several, at the end too", async () => {
+    await tasks.enqueueMany(greet, payloads(1000));
+    // Quotes: each is four bytes in JSON within JSON.
+    const value = '"'.repeat(2000);
+    const report = await run(db, [greet.handle(() => value)], { settings: { ...settings, queuePopSize: 1000 } });
+    expect(report).toMatchObject({ claimed: 1000, succeeded: 1000, staleCompletions: 0, left: "nothing_due" });
+    expect(
+      await db.sql("SELECT count(*)::int AS n FROM task_run WHERE result_value = to_jsonb(CAST($1 AS text))", [value]),
+    ).toEqual([{ n: 1000 }]);
   });
 
   test("it leaves before its time is up, and gives back what it could not finish, forgiven", async () => {

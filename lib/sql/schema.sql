@@ -28,7 +28,7 @@ CREATE TABLE task (
   CONSTRAINT key_is_short CHECK (octet_length(key) BETWEEN 1 AND 500),
   CONSTRAINT serial_key_is_short CHECK (octet_length(serial_key) BETWEEN 1 AND 500),
   CONSTRAINT trace_parent_is_short CHECK (octet_length(trace_parent) <= 200),
-  CONSTRAINT payload_is_small CHECK (octet_length(CAST(payload AS text)) <= 49152),
+  CONSTRAINT payload_is_small CHECK (bytes <= 49152),
   CONSTRAINT priority_is_named CHECK (priority IN (0, 25, 50, 75, 100)),
   CONSTRAINT held_is_whole CHECK ((held_by IS NULL) = (claim_seq IS NULL) AND (held_by IS NULL) = (held_since IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
@@ -103,6 +103,7 @@ CREATE TABLE slot (
   number            integer PRIMARY KEY,
   epoch             bigint NOT NULL,                         -- grows with each taking: the newest holder wins
   holder            uuid,
+  woken_at          timestamptz,                             -- an invocation was called for it that has not sat down yet
   CONSTRAINT number_is_a_seat CHECK (number BETWEEN 0 AND 999)
 ) WITH (fillfactor = 50);
 
@@ -126,7 +127,10 @@ CREATE TABLE heartbeat (
   succeeded         bigint NOT NULL DEFAULT 0,
   failed            bigint NOT NULL DEFAULT 0,               -- failed attempts
   rescued           bigint NOT NULL DEFAULT 0,               -- tasks taken back from silent invocations
-  stale_completions bigint NOT NULL DEFAULT 0                -- results that came after the lease was lost
+  stale_completions bigint NOT NULL DEFAULT 0,               -- results that came after the lease was lost
+  metrics           jsonb,                                   -- what it has run so far, by identifier
+  grace             interval,                                -- its own: whoever has a shorter one must not call it silent
+  folded            boolean NOT NULL DEFAULT false           -- its metrics stand in run_counter
 ) WITH (fillfactor = 50);
 
 -- statement
@@ -353,9 +357,6 @@ BEGIN
   RETURN v_answer;
 END
 $enqueue$;
--- One exchange of an invocation with the database. One statement a step, READ COMMITTED, so that each step sees what was
--- committed before it and the locks of the step before. Locks are taken in one order, kept across versions of this function:
--- own heartbeat, slot, other heartbeats (SKIP LOCKED), their tasks, claimable tasks (SKIP LOCKED).
 
 -- statement
 CREATE FUNCTION take_seat(p_invocation uuid, p_slot integer, p_only_free boolean, OUT epoch bigint)
@@ -528,9 +529,105 @@ END
 $rescue$;
 
 -- statement
--- Picks and locks what a claim may take, in the order priority, due time, id. Looks without locking, locks what is still there, looks
--- further when others were faster. p_floors, per identifier and priority the (due time, id) last claimed by this invocation,
--- spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an identifier with a limit may run.
+-- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. Of each some rows are locked in the order
+-- of its index, past what others have locked, and what is locked is merged up to the first row after which an identifier may have more. Whoever holds up
+-- the merge, or soon will, is then asked for four times as many. What was locked and is not needed is free again when the exchange commits.
+-- Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. p_rooms as in pick_tasks.
+CREATE FUNCTION pick_merged(p_priority smallint, p_identifiers text[], p_dues timestamptz[], p_after_ids bigint[], p_now timestamptz, p_want integer, p_most bigint, p_bytes bigint,
+  p_any boolean, p_rooms jsonb, OUT ids bigint[], OUT bytes bigint, OUT rooms jsonb, OUT more boolean)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $merged$
+#variable_conflict use_column
+DECLARE
+  v_want integer = p_want;
+  v_bytes bigint = 0;
+  v_any boolean = p_any;
+  v_look record;
+BEGIN
+  ids = '{}';
+  rooms = p_rooms;
+  more = false;
+  -- By identifier, where it was last locked, how many to lock (0 for none), the most it was asked for, whether it may have more. Then what is locked and not taken yet.
+  SELECT p_dues AS dues, p_after_ids AS after_ids, array_agg(CAST(0 AS bigint)) AS grown, array_agg(NOT p_rooms ? i.identifier ORDER BY i.place) AS open,
+    array_agg(coalesce(CAST(p_rooms->>i.identifier AS bigint), 2 + p_most / 4 / cardinality(p_identifiers)) ORDER BY i.place) AS asked,
+    CAST('{}' AS bigint[]) AS kept, CAST('{}' AS bigint[]) AS kept_of, CAST('{}' AS timestamptz[]) AS kept_dues, CAST('{}' AS integer[]) AS kept_bytes
+  INTO v_look FROM unnest(p_identifiers) WITH ORDINALITY AS i(identifier, place);
+  LOOP
+    WITH ask AS MATERIALIZED (
+      SELECT * FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.asked, v_look.open, v_look.grown) WITH ORDINALITY
+        AS a(identifier, due, after_id, asked, open, grown, place)),
+    locked AS MATERIALIZED (
+      SELECT a.place AS of, t.id, t.scheduled_for, t.bytes FROM ask a CROSS JOIN LATERAL (
+        SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
+          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
+        ORDER BY t.scheduled_for, t.id LIMIT a.asked FOR UPDATE SKIP LOCKED) AS t
+      WHERE a.asked > 0),
+    last AS (
+      SELECT DISTINCT ON (of) of, scheduled_for, id, count(*) OVER (PARTITION BY of) AS got FROM locked ORDER BY of, scheduled_for DESC, id DESC),
+    reach AS MATERIALIZED (
+      SELECT a.place, coalesce(l.scheduled_for, a.due) AS due, coalesce(l.id, a.after_id) AS after_id, greatest(a.asked, a.grown) AS grown,
+        a.open AND (a.asked = 0 OR coalesce(l.got, 0) = a.asked) AS open
+      FROM ask a LEFT JOIN last l ON l.of = a.place),
+    edge AS MATERIALIZED (
+      SELECT due, after_id FROM reach WHERE open ORDER BY due, after_id LIMIT 1),
+    placed AS MATERIALIZED (
+      SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, v_bytes + sum(bytes) OVER due_order AS weight,
+        NOT EXISTS (SELECT FROM edge) OR (scheduled_for, id) <= (SELECT due, after_id FROM edge) AS whole
+      FROM (SELECT of, id, scheduled_for, bytes FROM locked
+        UNION ALL SELECT * FROM unnest(v_look.kept_of, v_look.kept, v_look.kept_dues, v_look.kept_bytes)) AS mine(of, id, scheduled_for, bytes)
+      WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
+    took AS MATERIALIZED (
+      SELECT coalesce(array_agg(id ORDER BY place), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, max(weight) AS weight FROM placed
+      WHERE whole AND place <= v_want AND (weight <= p_bytes OR (NOT v_any AND place = 1))),
+    kept AS (
+      SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, coalesce(array_agg(scheduled_for), '{}') AS dues, coalesce(array_agg(bytes), '{}') AS bytes
+      FROM placed WHERE place > (SELECT cardinality(ids) FROM took)),
+    goal AS MATERIALIZED (
+      SELECT scheduled_for, id FROM placed WHERE place = least(v_want, (SELECT 1 + count(*) FILTER (WHERE whole) + count(*) / 4 FROM placed))),
+    next AS (
+      SELECT array_agg(due ORDER BY place) AS dues, array_agg(after_id ORDER BY place) AS after_ids, array_agg(grown ORDER BY place) AS grown,
+        array_agg(open ORDER BY place) AS open, bool_or(open) AS any_open,
+        array_agg(CASE WHEN open AND (NOT EXISTS (SELECT FROM goal) OR (due, after_id) < (SELECT scheduled_for, id FROM goal))
+          THEN least(v_want - (SELECT cardinality(ids) FROM took), 4 * grown) ELSE 0 END ORDER BY place) AS asked
+      FROM reach)
+    SELECT n.*, k.ids AS kept, k.of AS kept_of, k.dues AS kept_dues, k.bytes AS kept_bytes, t.ids, t.of, t.weight,
+      EXISTS (SELECT FROM placed WHERE whole AND place <= v_want AND place = cardinality(t.ids) + 1) AS heavy
+    INTO v_look FROM took t CROSS JOIN kept k CROSS JOIN next n;
+    ids = ids || v_look.ids;
+    v_any = v_any OR ids <> '{}';
+    v_want = v_want - cardinality(v_look.ids);
+    v_bytes = coalesce(v_look.weight, v_bytes);
+    bytes = v_bytes;
+    IF rooms <> '{}' THEN
+      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_look.of) AS o(place) WHERE p_identifiers[o.place] = r.key))
+      INTO rooms FROM jsonb_each_text(rooms) AS r;
+    END IF;
+    IF v_look.heavy OR (v_want = 0 AND v_look.kept <> '{}') THEN
+      more = true;
+      RETURN;
+    END IF;
+    EXIT WHEN NOT v_look.any_open;
+    IF v_want = 0 THEN
+      more = EXISTS (
+        SELECT FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.open) AS a(identifier, due, after_id, open) CROSS JOIN LATERAL (
+          SELECT FROM task t
+          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
+            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
+          ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
+        WHERE a.open);
+      RETURN;
+    END IF;
+  END LOOP;
+END
+$merged$;
+
+-- statement
+-- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
+-- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
+-- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
+-- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Several are merged.
 CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -542,76 +639,81 @@ AS $pick$
 #variable_conflict use_column
 DECLARE
   v_level record;
-  v_look record;
+  v_took record;
+  v_merged record;
+  v_most integer;
   v_want integer;
   v_bytes bigint = 0;
   v_rooms jsonb = p_rooms;
-  v_after timestamptz;
-  v_after_id bigint;
-  v_locked bigint[];
 BEGIN
   ids = '{}';
   more = false;
   FOR v_level IN
-    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(coalesce(f.due, '-infinity')) AS dues, array_agg(coalesce(f.id, 0)) AS floor_ids
+    -- Whatever follows starts at what was found here: an index full of dead entries is walked through once, not by each statement.
+    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(head.scheduled_for) AS dues, array_agg(head.id - 1) AS floor_ids, max(head.bytes) AS bytes
     FROM unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
     CROSS JOIN unnest(p_identifiers) AS i(identifier)
     LEFT JOIN jsonb_to_recordset(p_floors) AS f(identifier text, priority smallint, due timestamptz, id bigint)
       ON f.identifier = i.identifier AND f.priority = p.priority
     CROSS JOIN LATERAL (
-      SELECT FROM task t
+      SELECT t.scheduled_for, t.id, t.bytes + 300 AS bytes FROM task t
       WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority
         AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
       ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
     GROUP BY p.priority ORDER BY p.priority
   LOOP
-    v_after = '-infinity';
-    v_after_id = 0;
-    LOOP
-      v_want = p_want - cardinality(ids);
-      IF v_want <= 0 THEN
-        more = true;
-        RETURN;
+    v_want = p_want - cardinality(ids);
+    IF v_want > 0 AND cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' THEN
+      v_most = v_want;
+      IF v_level.bytes * v_want > p_bytes - v_bytes THEN
+        SELECT count(*) FILTER (WHERE v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) INTO v_most
+        FROM (
+          SELECT row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
+          FROM (
+            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
+            ORDER BY t.scheduled_for, t.id LIMIT v_want) AS seen
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed;
       END IF;
-      SELECT count(*) AS seen, array_agg(id ORDER BY place) FILTER (WHERE fits) AS ids, max(scheduled_for) FILTER (WHERE fits) AS last, sum(bytes) FILTER (WHERE fits) AS bytes
-      INTO v_look
+      -- Others' rows are passed over, so other ones may come than were seen. What they weigh is counted again.
+      SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY place) FILTER (WHERE fits), '{}') AS ids, coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes,
+        max(scheduled_for) FILTER (WHERE fits) AS last
+      INTO v_took
       FROM (
-        SELECT id, scheduled_for, bytes, place, place <= v_want AND (v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) AS fits
+        SELECT id, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS fits
         FROM (
           SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
           FROM (
-            SELECT head.* FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids) AS i(identifier, due, floor_id)
-            CROSS JOIN LATERAL (
-              SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-              WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
-                AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
-                  CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-              ORDER BY t.scheduled_for, t.id LIMIT least(v_want + 1, CAST(v_rooms->>i.identifier AS integer))) AS head
-            ORDER BY head.scheduled_for, head.id LIMIT v_want + 1) AS heads
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS look;
-      EXIT WHEN v_look.seen = 0;
-      IF v_look.ids IS NULL THEN
-        more = true;
+            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
+            ORDER BY t.scheduled_for, t.id LIMIT v_most FOR UPDATE SKIP LOCKED) AS locked
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
+      ids = ids || v_took.ids;
+      v_bytes = v_bytes + v_took.bytes;
+      more = v_took.locked > cardinality(v_took.ids) OR v_most = 0 OR (v_took.locked = v_most AND EXISTS (
+        SELECT FROM task t
+        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
+          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_took.last, v_took.ids[cardinality(v_took.ids)])));
+      IF more THEN
         RETURN;
       END IF;
-      SELECT array_agg(id) INTO v_locked FROM (
-        SELECT id FROM task
-        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND has_turn AND scheduled_for <= p_now AND priority = v_level.priority
-        FOR UPDATE SKIP LOCKED) AS locked;
-      ids = ids || coalesce(v_locked, '{}');
-      IF v_rooms <> '{}' AND v_locked IS NOT NULL THEN
-        SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM task t WHERE t.id = ANY (v_locked) AND t.identifier = r.key))
-        INTO v_rooms FROM jsonb_each_text(v_rooms) AS r;
-      END IF;
-      v_bytes = v_bytes + v_look.bytes;
-      v_after = v_look.last;
-      v_after_id = v_look.ids[cardinality(v_look.ids)];
-      EXIT WHEN v_look.seen = cardinality(v_look.ids);
-      IF cardinality(v_look.ids) < v_want THEN
-        more = true;
-        RETURN;
-      END IF;
-    END LOOP;
+      CONTINUE;
+    END IF;
+    IF v_want <= 0 THEN
+      more = true;
+      RETURN;
+    END IF;
+    SELECT * INTO v_merged FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
+      least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
+    ids = ids || v_merged.ids;
+    v_bytes = v_bytes + v_merged.bytes;
+    v_rooms = v_merged.rooms;
+    more = v_merged.more;
+    IF more THEN
+      RETURN;
+    END IF;
   END LOOP;
 END
 $pick$;
@@ -672,218 +774,20 @@ END
 $unknown$;
 
 -- statement
--- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results}.
--- Answers a row for the exchange, then a row for each task the caller was not yet known to know of.
+-- The exchange as release 0.1.0 speaks it, which may still run while this schema is there already: the exchange first, then a row a task, in their order.
 CREATE FUNCTION exchange_v1(p_request jsonb) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET jit = off
 AS $exchange$
-#variable_conflict use_column
 DECLARE
-  v_me uuid = CAST(p_request->>'invocation' AS uuid);
-  v_slot integer = CAST(p_request->>'slot' AS integer);
-  v_seq integer = CAST(p_request->>'seq' AS integer);
-  v_acked integer = CAST(p_request->>'acked' AS integer);
-  v_want integer = CAST(p_request->>'want' AS integer);
-  v_ending boolean = CAST(p_request->>'ending' AS boolean);
-  v_grace interval = CAST(p_request->>'graceMs' AS float8) * interval '1 millisecond';
-  v_results integer = jsonb_array_length(p_request->'results');
-  h heartbeat;
-  v_now timestamptz;
-  v_new boolean;
-  v_newest boolean;
-  v_recorded record;
-  v_dead uuid[];
-  v_rescued integer = 0;
-  v_silent boolean;
-  v_identifiers text[];
-  v_rooms jsonb = '{}';
-  v_suspect record;
-  v_pick record;
-  v_ids bigint[] = '{}';
-  v_more boolean = false;
-  v_tasks text[] = '{}';
-  v_due json;
-  v_schedules json;
+  v_rows text[];
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed' THEN
-    RAISE EXCEPTION 'an exchange runs under READ COMMITTED only' USING ERRCODE = 'TP001';
-  END IF;
-
-  -- 1. own row, before any other lock
-  IF v_seq = 1 THEN
-    IF NOT EXISTS (SELECT FROM release WHERE id = p_request->>'release') THEN
-      RETURN NEXT json_build_object('status', 'unknown_release');
-      RETURN;
-    END IF;
-    INSERT INTO heartbeat (invocation_id, slot, release_id) VALUES (v_me, v_slot, p_request->>'release') ON CONFLICT DO NOTHING;
-  END IF;
-  SELECT * INTO h FROM heartbeat WHERE invocation_id = v_me FOR UPDATE;
-  IF NOT FOUND OR h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL THEN
-    RETURN NEXT json_build_object('status', 'gone', 'ended', h.ended_at IS NOT NULL AND h.seq = v_seq);
-    RETURN;
-  END IF;
-  IF v_seq < h.seq THEN
-    RETURN NEXT json_build_object('status', 'old');
-    RETURN;
-  END IF;
-  v_now = clock_timestamp();
-  v_new = v_seq > h.seq;
-
-  -- 2. the seat
-  IF h.seq = 0 THEN
-    SELECT epoch INTO h.epoch FROM take_seat(v_me, v_slot, CAST(p_request->>'onlyFree' AS boolean));
-    IF h.epoch IS NULL THEN
-      DELETE FROM heartbeat WHERE invocation_id = v_me;
-      RETURN NEXT json_build_object('status', 'seat_taken');
-      RETURN;
-    END IF;
-    h.seen_since = v_now;
-    h.last_seen_at = v_now;
-  END IF;
-  SELECT holder IS NOT DISTINCT FROM v_me AND epoch = h.epoch INTO v_newest FROM slot WHERE number = v_slot;
-  v_newest = coalesce(v_newest, false);
-  IF v_now - h.last_seen_at > v_grace / 2 THEN
-    h.seen_since = v_now;
-  END IF;
-
-  IF v_new THEN
-    -- 3. results
-    IF v_results > 0 THEN
-      SELECT * INTO v_recorded FROM record_results(v_me, v_now, p_request->'results');
-      h.succeeded = h.succeeded + v_recorded.succeeded;
-      h.failed = h.failed + v_recorded.failed;
-      h.held = h.held - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
-      h.stale_completions = h.stale_completions + v_results - v_recorded.succeeded - v_recorded.failed - v_recorded.released;
-      h.holds_suspect = h.holds_suspect AND h.held > 0;
-      IF h.cancelling <> '{}' THEN
-        -- One whose run ended otherwise before its holder heard of the cancel is cancelled now, where it waits again.
-        PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id)
-        WHERE c.id IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)) ORDER BY c.id;
-        h.cancelling = ARRAY (SELECT c.id FROM unnest(h.cancelling) AS c(id)
-          WHERE c.id NOT IN (SELECT id FROM jsonb_to_recordset(p_request->'results') AS r(id bigint)));
-      END IF;
-    END IF;
-
-    IF p_request ? 'progress' THEN
-      UPDATE task t SET progress = r.value FROM jsonb_to_recordset(p_request->'progress') AS r(id bigint, attempt integer, value jsonb)
-      WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
-    END IF;
-
-    -- 4. and 5. the silent, as a witness only: seen over grace/4 without a gap over grace/2
-    IF v_now - h.seen_since >= v_grace / 4 THEN
-      WITH silent AS (
-        SELECT invocation_id FROM heartbeat
-        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me
-        ORDER BY invocation_id FOR UPDATE SKIP LOCKED),
-      expired AS (
-        UPDATE heartbeat b SET expired_at = v_now FROM silent s WHERE b.invocation_id = s.invocation_id RETURNING b.invocation_id)
-      SELECT array_agg(invocation_id) INTO v_dead FROM expired;
-      IF v_dead IS NOT NULL THEN
-        v_rescued = rescue(v_dead, v_now);
-        h.rescued = h.rescued + v_rescued;
-      END IF;
-    END IF;
-  END IF;
-
-  -- 6. claim
-  IF v_new AND v_newest AND NOT v_ending THEN
-    SELECT array_agg(identifier) INTO v_identifiers FROM release_task
-    WHERE release_id = h.release_id AND (p_request->>'remainingMs' IS NULL OR timeout_ms <= CAST(p_request->>'remainingMs' AS float8))
-      AND NOT EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (release_task.identifier, '*'));
-    IF EXISTS (SELECT FROM release_task WHERE release_id = h.release_id AND concurrency IS NOT NULL) THEN
-      v_rooms = rooms_of(h.release_id);
-      SELECT array_agg(i.identifier) INTO v_identifiers FROM unnest(v_identifiers) AS i(identifier)
-      WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
-    END IF;
-    IF EXISTS (SELECT FROM serial_gap) THEN
-      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT identifier, serial_key FROM serial_gap ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) AS g;
-    END IF;
-    IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
-      SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves
-      INTO v_suspect FROM task t
-      WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND t.scheduled_for <= v_now AND t.identifier = ANY (v_identifiers)
-      ORDER BY greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace DESC, t.priority, t.scheduled_for, t.id LIMIT 1;
-      IF v_suspect.id IS NOT NULL AND h.held = 0 AND CAST(p_request->>'alone' AS boolean) AND (v_suspect.starves OR NOT EXISTS (
-        SELECT FROM unnest(v_identifiers) AS i(identifier) CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
-        CROSS JOIN LATERAL (
-          SELECT t.id, t.scheduled_for FROM task t
-          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority AND t.scheduled_for <= v_now
-          ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
-        WHERE (p.priority, head.scheduled_for, head.id) < (v_suspect.priority, v_suspect.scheduled_for, v_suspect.id))) THEN
-        SELECT array_agg(id) INTO v_ids FROM (
-          SELECT id FROM task WHERE id = v_suspect.id AND held_by IS NULL AND suspect_since IS NOT NULL FOR UPDATE SKIP LOCKED) locked;
-        h.holds_suspect = v_ids IS NOT NULL;
-      END IF;
-      IF h.holds_suspect THEN
-        v_more = true;
-      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND h.held > 0 THEN
-        -- It waits for an invocation that holds nothing: become one.
-        v_more = true;
-      ELSE
-        SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors', v_rooms);
-        v_ids = v_pick.ids;
-        v_more = v_pick.more OR v_suspect.id IS NOT NULL;
-      END IF;
-      IF cardinality(v_ids) > 0 THEN
-        WITH claimed AS (
-          UPDATE task t SET held_by = v_me, held_since = v_now, claim_seq = v_seq, attempt = t.attempt + 1, max_attempts = coalesce(t.max_attempts, r.max_attempts)
-          FROM release_task r
-          WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
-          RETURNING t.*)
-        SELECT array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
-          ORDER BY priority, scheduled_for, id)
-        INTO v_tasks FROM claimed;
-        v_tasks = coalesce(v_tasks, '{}');
-        h.held = h.held + cardinality(v_tasks);
-        h.claimed = h.claimed + cardinality(v_tasks);
-        h.claimed_seq = v_seq;
-      END IF;
-    ELSE
-      SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors', v_rooms);
-    END IF;
-    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at)) INTO v_due FROM recurring_task
-    WHERE enabled AND next_at <= v_now AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
-    IF v_seq = 1 THEN
-      UPDATE recurring_task SET enabled = true, disabled_why = NULL
-      WHERE NOT enabled AND disabled_why = 'UNKNOWN' AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
-      PERFORM disable_unknown(v_now);
-      SELECT json_object_agg(identifier, schedule) INTO v_schedules FROM recurring_task;
-    END IF;
-  END IF;
-
-  -- What an earlier answer told, but nobody is known to have heard
-  IF h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq OR NOT v_new THEN
-    SELECT coalesce(array_agg(CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text)
-      ORDER BY priority, scheduled_for, id), '{}')
-    INTO v_tasks FROM task WHERE held_by = v_me AND claim_seq > v_acked;
-  END IF;
-
-  -- 7. the end
-  IF v_ending AND v_new THEN
-    UPDATE task SET held_by = NULL, held_since = NULL, claim_seq = NULL, forgiven = forgiven + 1 WHERE held_by = v_me;
-    PERFORM cancel_task_v1(c.id) FROM unnest(h.cancelling) AS c(id) ORDER BY c.id;
-    h.cancelling = '{}';
-    UPDATE slot SET holder = NULL WHERE number = v_slot AND holder = v_me AND epoch = h.epoch;
-    h.ended_at = clock_timestamp();
-    h.held = 0;
-    v_tasks = '{}';
-  END IF;
-
-  -- 8. beat and answer
-  UPDATE heartbeat SET last_seen_at = clock_timestamp(), seen_since = h.seen_since, seq = v_seq, epoch = h.epoch, ended_at = h.ended_at,
-    held = h.held, holds_suspect = h.holds_suspect, claimed_seq = h.claimed_seq, cancelling = h.cancelling, claimed = h.claimed, succeeded = h.succeeded,
-    failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions
-  WHERE invocation_id = v_me;
-  v_silent = EXISTS (SELECT FROM heartbeat
-    WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me);
-  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'rescued', v_rescued,
-    'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
-    'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END);
-  RETURN QUERY SELECT unnest(v_tasks);
+  SELECT array_agg(e.answer ORDER BY e.place) INTO v_rows FROM exchange_v2(p_request) WITH ORDINALITY AS e(answer, place);
+  RETURN NEXT v_rows[cardinality(v_rows)];
+  RETURN QUERY
+  SELECT CAST(t.told AS text)
+  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL json_array_elements(CAST(r.tasks AS json)) AS t(told)
+  ORDER BY CAST(t.told->>5 AS integer), CAST(t.told->>6 AS timestamptz), CAST(t.told->>0 AS bigint);
 END
 $exchange$;
 
@@ -948,33 +852,15 @@ BEGIN
   RETURN FOUND;
 END
 $check$;
--- What an operator does, each a guarded call, safe against what a worker does at the same moment.
 
 -- statement
-CREATE FUNCTION pause_v1(p_identifier text) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path FROM CURRENT
-AS $pause$
-  INSERT INTO paused_identifier (identifier) VALUES (p_identifier) ON CONFLICT DO NOTHING RETURNING true
-$pause$;
-
--- statement
-CREATE FUNCTION resume_v1(p_identifier text) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path FROM CURRENT
-AS $resume$
-  DELETE FROM paused_identifier WHERE identifier = p_identifier RETURNING true
-$resume$;
-
--- statement
--- A waiting task goes to the failed ones as cancelled; the holder of a running one is told at its next exchange.
+-- As before, in two parts. For the exchange: what was asked of a holder that is gone.
 CREATE FUNCTION cancel_task_v1(p_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 AS $cancel$
 #variable_conflict use_column
 DECLARE
-  v_task task;
   v_holder uuid;
 BEGIN
   SELECT held_by INTO v_holder FROM task WHERE id = p_id;
@@ -988,63 +874,12 @@ BEGIN
       RETURN 'cancelling';
     END IF;
   END IF;
-  DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
-  IF v_task.id IS NULL THEN
-    RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;
-  END IF;
-  INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
-  VALUES (v_task.id, v_task.identifier, v_task.payload, v_task.priority, v_task.scheduled_for, v_task.created_at, v_task.key, v_task.attempt, v_task.forgiven,
-    v_task.max_attempts, v_task.occurrence, v_task.serial_key, v_task.trace_parent, clock_timestamp(), 'CANCELLED');
-  IF v_task.serial_key IS NOT NULL THEN
-    PERFORM pass_turn(v_task.identifier, v_task.serial_key);
-  END IF;
-  RETURN 'cancelled';
+  RETURN cancel_waiting(p_id);
 END
 $cancel$;
 
 -- statement
--- Failed tasks wait again, under their ids, with all their attempts. One that never started and whose key is taken stays where it is. p_filter {ids, identifier, failedSince, limit}.
-CREATE FUNCTION replay_failed_v1(p_filter jsonb) RETURNS integer
-LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT
-AS $replay$
-#variable_conflict use_column
-DECLARE
-  v_serial record;
-  v_count integer;
-BEGIN
-  FOR v_serial IN
-    SELECT DISTINCT identifier, serial_key FROM failed_task
-    WHERE serial_key IS NOT NULL AND (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
-    ORDER BY 1, 2
-  LOOP
-    PERFORM take_serial_key(v_serial.identifier, v_serial.serial_key);
-  END LOOP;
-  WITH chosen AS (
-    SELECT id FROM failed_task f
-    WHERE (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(id AS text)) AND identifier = coalesce(p_filter->>'identifier', identifier)
-      AND failed_at >= coalesce(CAST(p_filter->>'failedSince' AS timestamptz), '-infinity')
-      AND (f.key IS NULL OR f.attempt > 0 OR NOT EXISTS (
-        SELECT FROM task t WHERE t.identifier = f.identifier AND t.key = f.key AND t.attempt = 0
-        UNION ALL
-        SELECT FROM failed_task o WHERE o.identifier = f.identifier AND o.key = f.key AND o.attempt = 0 AND o.id > f.id
-          AND (p_filter->'ids' IS NULL OR p_filter->'ids' ? CAST(o.id AS text))))
-    ORDER BY failed_at, id LIMIT coalesce(CAST(p_filter->>'limit' AS integer), 10000) FOR UPDATE SKIP LOCKED),
-  gone AS (
-    DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
-  INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
-  OVERRIDING SYSTEM VALUE
-  SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
-    g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
-      AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
-  FROM gone g;
-  GET DIAGNOSTICS v_count = ROW_COUNT;
-  RETURN v_count;
-END
-$replay$;
-
--- statement
--- One bounded batch of one kind of old rows. The number removed.
+-- One bounded batch of one kind of old rows. The number removed. Heartbeats go once their metrics are folded, failed tasks are counted as purged.
 CREATE FUNCTION clean_up_v1(p_kind text, p_days integer, p_batch integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -1057,6 +892,7 @@ AS $clean$
 #variable_conflict use_column
 DECLARE
   v_count integer;
+  v_gone record;
   v_before timestamptz = clock_timestamp() - p_days * interval '1 day';
 BEGIN
   IF p_kind IN ('task_run', 'recurring_run') THEN
@@ -1066,17 +902,23 @@ BEGIN
         AND NOT EXISTS (SELECT FROM task t WHERE t.id = o.task_id) AND NOT EXISTS (SELECT FROM failed_task f WHERE f.id = o.task_id)
       ORDER BY o.finished_at LIMIT p_batch));
   ELSIF p_kind = 'failed_task' THEN
-    DELETE FROM failed_task WHERE id IN (SELECT id FROM failed_task WHERE failed_at < v_before ORDER BY failed_at LIMIT p_batch);
+    WITH gone AS (
+      DELETE FROM failed_task WHERE id IN (SELECT id FROM failed_task WHERE failed_at < v_before ORDER BY failed_at LIMIT p_batch) RETURNING identifier, occurrence IS NOT NULL AS recurring)
+    SELECT count(*) AS count, array_agg(identifier) AS identifiers, array_agg(recurring) AS recurring INTO v_gone FROM gone;
+    PERFORM count_removed(v_gone.identifiers, v_gone.recurring, 'purged');
+    RETURN v_gone.count;
   ELSIF p_kind = 'heartbeat' THEN
     DELETE FROM heartbeat WHERE invocation_id IN (
       SELECT h.invocation_id FROM heartbeat h
-      WHERE (h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL) AND h.last_seen_at < v_before AND h.held = 0
+      WHERE (h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL) AND h.folded AND h.last_seen_at < v_before AND h.held = 0
         AND EXISTS (SELECT FROM heartbeat y WHERE y.slot = h.slot AND y.started_at > h.started_at)
       LIMIT p_batch);
   ELSIF p_kind = 'enqueue_request' THEN
     DELETE FROM enqueue_request WHERE token IN (SELECT token FROM enqueue_request WHERE created_at < v_before LIMIT p_batch);
   ELSIF p_kind = 'health_check' THEN
     DELETE FROM health_check WHERE id IN (SELECT id FROM health_check WHERE created_at < v_before LIMIT p_batch);
+  ELSIF p_kind = 'audit' THEN
+    DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < v_before ORDER BY at LIMIT p_batch);
   ELSE
     RAISE EXCEPTION 'nothing is known of %', p_kind USING ERRCODE = 'TP002';
   END IF;
@@ -1084,13 +926,6 @@ BEGIN
   RETURN v_count;
 END
 $clean$;
--- Wake of further slots, and the counters of an invocation on its heartbeat.
-
--- statement
-ALTER TABLE slot ADD COLUMN woken_at timestamptz;            -- an invocation was called for it that has not sat down yet
-
--- statement
-ALTER TABLE heartbeat ADD COLUMN metrics jsonb;              -- what it has run so far, by identifier
 
 -- statement
 -- Seats that nobody sits on and for which nobody was called within the grace period, lowest first; they count as called for now.
@@ -1193,6 +1028,7 @@ DECLARE
   v_pick record;
   v_ids bigint[] = '{}';
   v_more boolean = false;
+  v_starves boolean = false;
   v_due json;
   v_schedules json;
   v_wake integer[];
@@ -1209,7 +1045,7 @@ BEGIN
       RETURN NEXT json_build_object('status', 'unknown_release');
       RETURN;
     END IF;
-    INSERT INTO heartbeat (invocation_id, slot, release_id) VALUES (v_me, v_slot, p_request->>'release') ON CONFLICT DO NOTHING;
+    INSERT INTO heartbeat (invocation_id, slot, release_id, grace) VALUES (v_me, v_slot, p_request->>'release', v_grace) ON CONFLICT DO NOTHING;
   END IF;
   SELECT * INTO h FROM heartbeat WHERE invocation_id = v_me FOR UPDATE;
   IF NOT FOUND OR h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL THEN
@@ -1273,7 +1109,7 @@ BEGIN
     IF v_now - h.seen_since >= v_grace / 4 THEN
       WITH silent AS (
         SELECT invocation_id FROM heartbeat
-        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me
+        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND last_seen_at < v_now - greatest(grace, v_grace) AND invocation_id <> v_me
         ORDER BY invocation_id FOR UPDATE SKIP LOCKED),
       expired AS (
         UPDATE heartbeat b SET expired_at = v_now FROM silent s WHERE b.invocation_id = s.invocation_id RETURNING b.invocation_id)
@@ -1316,9 +1152,10 @@ BEGIN
       END IF;
       IF h.holds_suspect THEN
         v_more = true;
-      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND h.held > 0 THEN
-        -- It waits for an invocation that holds nothing: become one.
+      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND (h.held > 0 OR NOT CAST(p_request->>'alone' AS boolean)) THEN
+        -- It waits for an invocation that holds nothing, here and in the process's other databases: become one.
         v_more = true;
+        v_starves = true;
       ELSE
         SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors', v_rooms);
         v_ids = v_pick.ids;
@@ -1382,33 +1219,13 @@ BEGIN
     metrics = CASE WHEN v_new THEN coalesce(p_request->'metrics', metrics) ELSE metrics END
   WHERE invocation_id = v_me;
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
-  SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - v_grace), false) INTO v_fading, v_silent FROM heartbeat
-  WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
+  WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
+  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END
 $exchange$;
-
--- statement
--- The exchange as release 0.1.0 speaks it, which may still run while this schema is there already: the exchange first, then a row a task, in their order.
-CREATE OR REPLACE FUNCTION exchange_v1(p_request jsonb) RETURNS SETOF text
-LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT
-AS $exchange$
-DECLARE
-  v_rows text[];
-BEGIN
-  SELECT array_agg(e.answer ORDER BY e.place) INTO v_rows FROM exchange_v2(p_request) WITH ORDINALITY AS e(answer, place);
-  RETURN NEXT v_rows[cardinality(v_rows)];
-  RETURN QUERY
-  SELECT CAST(t.told AS text)
-  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL json_array_elements(CAST(r.tasks AS json)) AS t(told)
-  ORDER BY CAST(t.told->>5 AS integer), CAST(t.told->>6 AS timestamptz), CAST(t.told->>0 AS bigint);
-END
-$exchange$;
--- What an operator sees and does. Reading is bounded whatever the number of tasks and runs; every action is one guarded call that
--- leaves a row in audit.
 
 -- statement
 CREATE TABLE audit (
@@ -1434,9 +1251,6 @@ CREATE TABLE run_counter (
   buckets           bigint[] NOT NULL DEFAULT '{}',          -- runs by duration, bounds in lib/counters.ts
   PRIMARY KEY (identifier, task_type, result)
 );
-
--- statement
-ALTER TABLE heartbeat ADD COLUMN folded boolean NOT NULL DEFAULT false; -- its metrics stand in run_counter
 
 -- statement
 CREATE INDEX heartbeat_unfolded ON heartbeat (invocation_id) WHERE NOT folded AND (ended_at IS NOT NULL OR expired_at IS NOT NULL);
@@ -1941,10 +1755,6 @@ AS $show$
 $show$;
 
 -- statement
--- An operator's calls come through act_on_tasks_v1 and act_on_identifier_v1, which leave a row in the audit log: there is no second way.
-DROP FUNCTION pause_v1(text), resume_v1(text), replay_failed_v1(jsonb);
-
--- statement
 -- Failed tasks wait again, under their ids, with all their attempts. One that never started and whose key is taken stays where it is.
 CREATE FUNCTION retry_tasks(p_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -2025,31 +1835,6 @@ BEGIN
   RETURN 'cancelled';
 END
 $waiting$;
-
--- statement
--- As before, in two parts. For the exchange: what was asked of a holder that is gone.
-CREATE OR REPLACE FUNCTION cancel_task_v1(p_id bigint) RETURNS text
-LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT
-AS $cancel$
-#variable_conflict use_column
-DECLARE
-  v_holder uuid;
-BEGIN
-  SELECT held_by INTO v_holder FROM task WHERE id = p_id;
-  IF v_holder IS NOT NULL THEN
-    -- The heartbeat row first, as it guards the task.
-    PERFORM FROM heartbeat WHERE invocation_id = v_holder FOR UPDATE;
-    UPDATE heartbeat SET cancelling = array_append(array_remove(cancelling, p_id), p_id)
-    WHERE invocation_id = v_holder AND ended_at IS NULL AND expired_at IS NULL
-      AND EXISTS (SELECT FROM task WHERE id = p_id AND held_by = v_holder);
-    IF FOUND THEN
-      RETURN 'cancelling';
-    END IF;
-  END IF;
-  RETURN cancel_waiting(p_id);
-END
-$cancel$;
 
 -- statement
 -- Unfinished ones that nobody holds end as cancelled, holders are told. The heartbeat rows first, all of them in one order, and none
@@ -2165,58 +1950,6 @@ BEGIN
   RETURN v_count;
 END
 $act$;
-
--- statement
--- One bounded batch of one kind of old rows. The number removed. Heartbeats go once their metrics are folded, failed tasks are counted as purged.
-CREATE OR REPLACE FUNCTION clean_up_v1(p_kind text, p_days integer, p_batch integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET enable_sort = off
-SET jit = off
-AS $clean$
-#variable_conflict use_column
-DECLARE
-  v_count integer;
-  v_gone record;
-  v_before timestamptz = clock_timestamp() - p_days * interval '1 day';
-BEGIN
-  IF p_kind IN ('task_run', 'recurring_run') THEN
-    -- Runs of unfinished and of failed tasks stay with them.
-    DELETE FROM task_run r WHERE ctid = ANY (ARRAY (
-      SELECT o.ctid FROM task_run o WHERE o.finished_at < v_before AND (o.occurrence IS NULL) = (p_kind = 'task_run')
-        AND NOT EXISTS (SELECT FROM task t WHERE t.id = o.task_id) AND NOT EXISTS (SELECT FROM failed_task f WHERE f.id = o.task_id)
-      ORDER BY o.finished_at LIMIT p_batch));
-  ELSIF p_kind = 'failed_task' THEN
-    WITH gone AS (
-      DELETE FROM failed_task WHERE id IN (SELECT id FROM failed_task WHERE failed_at < v_before ORDER BY failed_at LIMIT p_batch) RETURNING identifier, occurrence IS NOT NULL AS recurring)
-    SELECT count(*) AS count, array_agg(identifier) AS identifiers, array_agg(recurring) AS recurring INTO v_gone FROM gone;
-    PERFORM count_removed(v_gone.identifiers, v_gone.recurring, 'purged');
-    RETURN v_gone.count;
-  ELSIF p_kind = 'heartbeat' THEN
-    DELETE FROM heartbeat WHERE invocation_id IN (
-      SELECT h.invocation_id FROM heartbeat h
-      WHERE (h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL) AND h.folded AND h.last_seen_at < v_before AND h.held = 0
-        AND EXISTS (SELECT FROM heartbeat y WHERE y.slot = h.slot AND y.started_at > h.started_at)
-      LIMIT p_batch);
-  ELSIF p_kind = 'enqueue_request' THEN
-    DELETE FROM enqueue_request WHERE token IN (SELECT token FROM enqueue_request WHERE created_at < v_before LIMIT p_batch);
-  ELSIF p_kind = 'health_check' THEN
-    DELETE FROM health_check WHERE id IN (SELECT id FROM health_check WHERE created_at < v_before LIMIT p_batch);
-  ELSIF p_kind = 'audit' THEN
-    DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < v_before ORDER BY at LIMIT p_batch);
-  ELSE
-    RAISE EXCEPTION 'nothing is known of %', p_kind USING ERRCODE = 'TP002';
-  END IF;
-  GET DIAGNOSTICS v_count = ROW_COUNT;
-  RETURN v_count;
-END
-$clean$;
--- Least privilege. A producer may only enqueue, a worker only process, a monitor only read, an operator act. Producer and worker
--- get EXECUTE on functions that run with their owner's rights; a monitor reads the tables; what runs with the caller's rights
--- (helpers, statistics, an operator's calls) can do for a monitor no more than reading. No password stands in any of this.
 
 -- statement
 CREATE TABLE database_role (
@@ -2384,7 +2117,7 @@ BEGIN
       WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND NOT EXISTS (SELECT FROM paused_identifier q WHERE q.identifier IN (r.identifier, '*'))),
     (SELECT min(next_at) FROM recurring_task WHERE enabled AND NOT starts_with(identifier, 'task_processor.')
       AND identifier IN (SELECT identifier FROM release_task WHERE release_id = p_release)),
-    (SELECT min(last_seen_at) + p_grace_ms * 1.25 * interval '1 millisecond' FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
+    (SELECT min(last_seen_at + 1.25 * greatest(grace, p_grace_ms * interval '1 millisecond')) FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
   INTO v_at;
   -- Before it claims, and so that its claim cannot be lost with it. With nothing to do there is nothing to guard: each call would lead to the next.
   IF p_beginning THEN
@@ -2408,155 +2141,3 @@ BEGIN
   RETURN extract(epoch FROM v_at - v_now) * 1000;
 END
 $arrange$;
--- Claims that run side by side no longer look at the same rows and leave one of them empty-handed.
-
--- statement
--- By the stored size. A check of the text itself was made again with each claim's update.
-ALTER TABLE task DROP CONSTRAINT payload_is_small, ADD CONSTRAINT payload_is_small CHECK (bytes <= 49152);
-
--- statement
--- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
--- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
--- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
--- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Of several identifiers, what was seen
--- and is still there is locked, and looked further where others were faster.
-CREATE OR REPLACE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
-LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_bitmapscan = off
-SET jit = off
-AS $pick$
-#variable_conflict use_column
-DECLARE
-  v_level record;
-  v_look record;
-  v_took record;
-  v_most integer;
-  v_want integer;
-  v_shares integer[];
-  v_bytes bigint = 0;
-  v_rooms jsonb = p_rooms;
-  v_after timestamptz;
-  v_after_id bigint;
-  v_locked bigint[];
-BEGIN
-  ids = '{}';
-  more = false;
-  FOR v_level IN
-    -- Whatever follows starts at what was found here: an index full of dead entries is walked through once, not by each statement.
-    SELECT p.priority, array_agg(i.identifier) AS identifiers, array_agg(head.scheduled_for) AS dues, array_agg(head.id - 1) AS floor_ids, max(head.bytes) AS bytes
-    FROM unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
-    CROSS JOIN unnest(p_identifiers) AS i(identifier)
-    LEFT JOIN jsonb_to_recordset(p_floors) AS f(identifier text, priority smallint, due timestamptz, id bigint)
-      ON f.identifier = i.identifier AND f.priority = p.priority
-    CROSS JOIN LATERAL (
-      SELECT t.scheduled_for, t.id, t.bytes + 300 AS bytes FROM task t
-      WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = p.priority
-        AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (coalesce(f.due, '-infinity'), coalesce(f.id, 0))
-      ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
-    GROUP BY p.priority ORDER BY p.priority
-  LOOP
-    v_want = p_want - cardinality(ids);
-    IF v_want > 0 AND cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' THEN
-      v_most = v_want;
-      IF v_level.bytes * v_want > p_bytes - v_bytes THEN
-        SELECT count(*) FILTER (WHERE v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) INTO v_most
-        FROM (
-          SELECT row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-          FROM (
-            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
-              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
-            ORDER BY t.scheduled_for, t.id LIMIT v_want) AS seen
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed;
-      END IF;
-      -- Others' rows are passed over, so other ones may come than were seen. What they weigh is counted again.
-      SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY place) FILTER (WHERE fits), '{}') AS ids, coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes,
-        max(scheduled_for) FILTER (WHERE fits) AS last
-      INTO v_took
-      FROM (
-        SELECT id, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS fits
-        FROM (
-          SELECT id, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-          FROM (
-            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
-              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
-            ORDER BY t.scheduled_for, t.id LIMIT v_most FOR UPDATE SKIP LOCKED) AS locked
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
-      ids = ids || v_took.ids;
-      v_bytes = v_bytes + v_took.bytes;
-      more = v_took.locked > cardinality(v_took.ids) OR v_most = 0 OR (v_took.locked = v_most AND EXISTS (
-        SELECT FROM task t
-        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
-          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_took.last, v_took.ids[cardinality(v_took.ids)])));
-      IF more THEN
-        RETURN;
-      END IF;
-      CONTINUE;
-    END IF;
-    v_shares = array_fill(greatest(1, least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)))), ARRAY[cardinality(v_level.identifiers)]);
-    v_after = '-infinity';
-    v_after_id = 0;
-    LOOP
-      v_want = p_want - cardinality(ids);
-      IF v_want <= 0 THEN
-        more = true;
-        RETURN;
-      END IF;
-      -- Of each identifier a share, and one row more that shows where the seen ends: before the first such row the order is whole.
-      WITH head AS MATERIALIZED (
-        SELECT h.*, i.place AS of, h.nth > i.share AS beyond
-        FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids, v_shares) WITH ORDINALITY AS i(identifier, due, floor_id, share, place)
-        CROSS JOIN LATERAL (
-          SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes, row_number() OVER (ORDER BY t.scheduled_for, t.id) AS nth FROM task t
-          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
-            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
-              CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-          ORDER BY t.scheduled_for, t.id LIMIT least(i.share + 1, CAST(v_rooms->>i.identifier AS integer))) AS h),
-      edge AS MATERIALIZED (
-        SELECT scheduled_for, id FROM head WHERE beyond ORDER BY scheduled_for, id LIMIT 1),
-      placed AS (
-        SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-        FROM (
-          SELECT id, of, scheduled_for, bytes FROM head
-          WHERE (SELECT id FROM edge) IS NULL OR (scheduled_for, id) < (SELECT scheduled_for, id FROM edge)
-          ORDER BY scheduled_for, id LIMIT v_want + 1) AS whole
-        WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
-      look AS (
-        SELECT id, of, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS light FROM placed)
-      SELECT array_agg(id ORDER BY place) FILTER (WHERE light AND place <= v_want) AS ids, max(scheduled_for) FILTER (WHERE light AND place <= v_want) AS last,
-        sum(bytes) FILTER (WHERE light AND place <= v_want) AS bytes, count(*) AS whole, bool_or(NOT light AND place <= v_want) AS heavy, EXISTS (SELECT FROM edge) AS cut,
-        -- Whoever gave much has more: four times as much of each is looked at next.
-        CASE WHEN EXISTS (SELECT FROM edge) THEN ARRAY (SELECT CAST(greatest(8, 4 * count(l.id)) AS integer)
-          FROM generate_subscripts(v_shares, 1) AS g(place) LEFT JOIN look l ON l.of = g.place AND l.place <= v_want GROUP BY g.place ORDER BY g.place) END AS shares
-      INTO v_look FROM look;
-      EXIT WHEN v_look.whole = 0;
-      IF v_look.ids IS NULL THEN
-        more = true;
-        RETURN;
-      END IF;
-      SELECT array_agg(id) INTO v_locked FROM (
-        SELECT id FROM task
-        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND has_turn AND scheduled_for <= p_now AND priority = v_level.priority
-        FOR UPDATE SKIP LOCKED) AS locked;
-      ids = ids || coalesce(v_locked, '{}');
-      IF v_rooms <> '{}' AND v_locked IS NOT NULL THEN
-        SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM task t WHERE t.id = ANY (v_locked) AND t.identifier = r.key))
-        INTO v_rooms FROM jsonb_each_text(v_rooms) AS r;
-      END IF;
-      v_bytes = v_bytes + v_look.bytes;
-      v_after = v_look.last;
-      v_after_id = v_look.ids[cardinality(v_look.ids)];
-      IF v_look.heavy THEN
-        more = true;
-        RETURN;
-      END IF;
-      v_shares = v_look.shares;
-      EXIT WHEN NOT v_look.cut AND v_look.whole = cardinality(v_look.ids);
-    END LOOP;
-  END LOOP;
-END
-$pick$;

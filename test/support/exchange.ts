@@ -12,7 +12,9 @@ export interface Spoken {
   readonly epoch: number;
   readonly newest: boolean;
   readonly more: boolean;
+  readonly starves: boolean;
   readonly silent: boolean;
+  readonly fading: boolean;
   readonly rescued: number;
   readonly claimed: number;
   readonly succeeded: number;
@@ -44,6 +46,7 @@ export type Words = Partial<{
   results: readonly Told[];
   floors: object[];
   release: string;
+  graceMs: number;
 }>;
 
 /** Registers a release whose identifiers have these timeouts and limits. */

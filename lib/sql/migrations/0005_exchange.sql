@@ -7,6 +7,10 @@ ALTER TABLE slot ADD COLUMN woken_at timestamptz;            -- an invocation wa
 ALTER TABLE heartbeat ADD COLUMN metrics jsonb;              -- what it has run so far, by identifier
 
 -- statement
+-- Null for those of release 0.1.0 that live while this comes.
+ALTER TABLE heartbeat ADD COLUMN grace interval;              -- its own: whoever has a shorter one must not call it silent
+
+-- statement
 -- Seats that nobody sits on and for which nobody was called within the grace period, lowest first; they count as called for now.
 -- A seat that another exchange is looking at is passed over.
 CREATE FUNCTION free_seats(p_slots integer, p_most integer, p_now timestamptz, p_grace interval) RETURNS integer[]
@@ -107,6 +111,7 @@ DECLARE
   v_pick record;
   v_ids bigint[] = '{}';
   v_more boolean = false;
+  v_starves boolean = false;
   v_due json;
   v_schedules json;
   v_wake integer[];
@@ -123,7 +128,7 @@ BEGIN
       RETURN NEXT json_build_object('status', 'unknown_release');
       RETURN;
     END IF;
-    INSERT INTO heartbeat (invocation_id, slot, release_id) VALUES (v_me, v_slot, p_request->>'release') ON CONFLICT DO NOTHING;
+    INSERT INTO heartbeat (invocation_id, slot, release_id, grace) VALUES (v_me, v_slot, p_request->>'release', v_grace) ON CONFLICT DO NOTHING;
   END IF;
   SELECT * INTO h FROM heartbeat WHERE invocation_id = v_me FOR UPDATE;
   IF NOT FOUND OR h.ended_at IS NOT NULL OR h.expired_at IS NOT NULL THEN
@@ -187,7 +192,7 @@ BEGIN
     IF v_now - h.seen_since >= v_grace / 4 THEN
       WITH silent AS (
         SELECT invocation_id FROM heartbeat
-        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND invocation_id <> v_me
+        WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace AND last_seen_at < v_now - greatest(grace, v_grace) AND invocation_id <> v_me
         ORDER BY invocation_id FOR UPDATE SKIP LOCKED),
       expired AS (
         UPDATE heartbeat b SET expired_at = v_now FROM silent s WHERE b.invocation_id = s.invocation_id RETURNING b.invocation_id)
@@ -230,9 +235,10 @@ BEGIN
       END IF;
       IF h.holds_suspect THEN
         v_more = true;
-      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND h.held > 0 THEN
-        -- It waits for an invocation that holds nothing: become one.
+      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND (h.held > 0 OR NOT CAST(p_request->>'alone' AS boolean)) THEN
+        -- It waits for an invocation that holds nothing, here and in the process's other databases: become one.
         v_more = true;
+        v_starves = true;
       ELSE
         SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors', v_rooms);
         v_ids = v_pick.ids;
@@ -296,9 +302,9 @@ BEGIN
     metrics = CASE WHEN v_new THEN coalesce(p_request->'metrics', metrics) ELSE metrics END
   WHERE invocation_id = v_me;
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
-  SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - v_grace), false) INTO v_fading, v_silent FROM heartbeat
-  WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
+  WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
+  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END

@@ -31,7 +31,7 @@ BEGIN
       WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND NOT EXISTS (SELECT FROM paused_identifier q WHERE q.identifier IN (r.identifier, '*'))),
     (SELECT min(next_at) FROM recurring_task WHERE enabled AND NOT starts_with(identifier, 'task_processor.')
       AND identifier IN (SELECT identifier FROM release_task WHERE release_id = p_release)),
-    (SELECT min(last_seen_at) + p_grace_ms * 1.25 * interval '1 millisecond' FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
+    (SELECT min(last_seen_at + 1.25 * greatest(grace, p_grace_ms * interval '1 millisecond')) FROM heartbeat WHERE ended_at IS NULL AND expired_at IS NULL))
   INTO v_at;
   -- Before it claims, and so that its claim cannot be lost with it. With nothing to do there is nothing to guard: each call would lead to the next.
   IF p_beginning THEN

@@ -5,11 +5,105 @@
 ALTER TABLE task DROP CONSTRAINT payload_is_small, ADD CONSTRAINT payload_is_small CHECK (bytes <= 49152);
 
 -- statement
+-- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. Of each some rows are locked in the order
+-- of its index, past what others have locked, and what is locked is merged up to the first row after which an identifier may have more. Whoever holds up
+-- the merge, or soon will, is then asked for four times as many. What was locked and is not needed is free again when the exchange commits.
+-- Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. p_rooms as in pick_tasks.
+CREATE FUNCTION pick_merged(p_priority smallint, p_identifiers text[], p_dues timestamptz[], p_after_ids bigint[], p_now timestamptz, p_want integer, p_most bigint, p_bytes bigint,
+  p_any boolean, p_rooms jsonb, OUT ids bigint[], OUT bytes bigint, OUT rooms jsonb, OUT more boolean)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $merged$
+#variable_conflict use_column
+DECLARE
+  v_want integer = p_want;
+  v_bytes bigint = 0;
+  v_any boolean = p_any;
+  v_look record;
+BEGIN
+  ids = '{}';
+  rooms = p_rooms;
+  more = false;
+  -- By identifier, where it was last locked, how many to lock (0 for none), the most it was asked for, whether it may have more. Then what is locked and not taken yet.
+  SELECT p_dues AS dues, p_after_ids AS after_ids, array_agg(CAST(0 AS bigint)) AS grown, array_agg(NOT p_rooms ? i.identifier ORDER BY i.place) AS open,
+    array_agg(coalesce(CAST(p_rooms->>i.identifier AS bigint), 2 + p_most / 4 / cardinality(p_identifiers)) ORDER BY i.place) AS asked,
+    CAST('{}' AS bigint[]) AS kept, CAST('{}' AS bigint[]) AS kept_of, CAST('{}' AS timestamptz[]) AS kept_dues, CAST('{}' AS integer[]) AS kept_bytes
+  INTO v_look FROM unnest(p_identifiers) WITH ORDINALITY AS i(identifier, place);
+  LOOP
+    WITH ask AS MATERIALIZED (
+      SELECT * FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.asked, v_look.open, v_look.grown) WITH ORDINALITY
+        AS a(identifier, due, after_id, asked, open, grown, place)),
+    locked AS MATERIALIZED (
+      SELECT a.place AS of, t.id, t.scheduled_for, t.bytes FROM ask a CROSS JOIN LATERAL (
+        SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
+        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
+          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
+        ORDER BY t.scheduled_for, t.id LIMIT a.asked FOR UPDATE SKIP LOCKED) AS t
+      WHERE a.asked > 0),
+    last AS (
+      SELECT DISTINCT ON (of) of, scheduled_for, id, count(*) OVER (PARTITION BY of) AS got FROM locked ORDER BY of, scheduled_for DESC, id DESC),
+    reach AS MATERIALIZED (
+      SELECT a.place, coalesce(l.scheduled_for, a.due) AS due, coalesce(l.id, a.after_id) AS after_id, greatest(a.asked, a.grown) AS grown,
+        a.open AND (a.asked = 0 OR coalesce(l.got, 0) = a.asked) AS open
+      FROM ask a LEFT JOIN last l ON l.of = a.place),
+    edge AS MATERIALIZED (
+      SELECT due, after_id FROM reach WHERE open ORDER BY due, after_id LIMIT 1),
+    placed AS MATERIALIZED (
+      SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, v_bytes + sum(bytes) OVER due_order AS weight,
+        NOT EXISTS (SELECT FROM edge) OR (scheduled_for, id) <= (SELECT due, after_id FROM edge) AS whole
+      FROM (SELECT of, id, scheduled_for, bytes FROM locked
+        UNION ALL SELECT * FROM unnest(v_look.kept_of, v_look.kept, v_look.kept_dues, v_look.kept_bytes)) AS mine(of, id, scheduled_for, bytes)
+      WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
+    took AS MATERIALIZED (
+      SELECT coalesce(array_agg(id ORDER BY place), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, max(weight) AS weight FROM placed
+      WHERE whole AND place <= v_want AND (weight <= p_bytes OR (NOT v_any AND place = 1))),
+    kept AS (
+      SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, coalesce(array_agg(scheduled_for), '{}') AS dues, coalesce(array_agg(bytes), '{}') AS bytes
+      FROM placed WHERE place > (SELECT cardinality(ids) FROM took)),
+    goal AS MATERIALIZED (
+      SELECT scheduled_for, id FROM placed WHERE place = least(v_want, (SELECT 1 + count(*) FILTER (WHERE whole) + count(*) / 4 FROM placed))),
+    next AS (
+      SELECT array_agg(due ORDER BY place) AS dues, array_agg(after_id ORDER BY place) AS after_ids, array_agg(grown ORDER BY place) AS grown,
+        array_agg(open ORDER BY place) AS open, bool_or(open) AS any_open,
+        array_agg(CASE WHEN open AND (NOT EXISTS (SELECT FROM goal) OR (due, after_id) < (SELECT scheduled_for, id FROM goal))
+          THEN least(v_want - (SELECT cardinality(ids) FROM took), 4 * grown) ELSE 0 END ORDER BY place) AS asked
+      FROM reach)
+    SELECT n.*, k.ids AS kept, k.of AS kept_of, k.dues AS kept_dues, k.bytes AS kept_bytes, t.ids, t.of, t.weight,
+      EXISTS (SELECT FROM placed WHERE whole AND place <= v_want AND place = cardinality(t.ids) + 1) AS heavy
+    INTO v_look FROM took t CROSS JOIN kept k CROSS JOIN next n;
+    ids = ids || v_look.ids;
+    v_any = v_any OR ids <> '{}';
+    v_want = v_want - cardinality(v_look.ids);
+    v_bytes = coalesce(v_look.weight, v_bytes);
+    bytes = v_bytes;
+    IF rooms <> '{}' THEN
+      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_look.of) AS o(place) WHERE p_identifiers[o.place] = r.key))
+      INTO rooms FROM jsonb_each_text(rooms) AS r;
+    END IF;
+    IF v_look.heavy OR (v_want = 0 AND v_look.kept <> '{}') THEN
+      more = true;
+      RETURN;
+    END IF;
+    EXIT WHEN NOT v_look.any_open;
+    IF v_want = 0 THEN
+      more = EXISTS (
+        SELECT FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.open) AS a(identifier, due, after_id, open) CROSS JOIN LATERAL (
+          SELECT FROM task t
+          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
+            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
+          ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
+        WHERE a.open);
+      RETURN;
+    END IF;
+  END LOOP;
+END
+$merged$;
+
+-- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
 -- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
 -- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
--- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Of several identifiers, what was seen
--- and is still there is locked, and looked further where others were faster.
+-- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Several are merged.
 CREATE OR REPLACE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -21,16 +115,12 @@ AS $pick$
 #variable_conflict use_column
 DECLARE
   v_level record;
-  v_look record;
   v_took record;
+  v_merged record;
   v_most integer;
   v_want integer;
-  v_shares integer[];
   v_bytes bigint = 0;
   v_rooms jsonb = p_rooms;
-  v_after timestamptz;
-  v_after_id bigint;
-  v_locked bigint[];
 BEGIN
   ids = '{}';
   more = false;
@@ -87,66 +177,19 @@ BEGIN
       END IF;
       CONTINUE;
     END IF;
-    v_shares = array_fill(greatest(1, least(v_want, greatest(8, 2 * v_want / cardinality(v_level.identifiers)))), ARRAY[cardinality(v_level.identifiers)]);
-    v_after = '-infinity';
-    v_after_id = 0;
-    LOOP
-      v_want = p_want - cardinality(ids);
-      IF v_want <= 0 THEN
-        more = true;
-        RETURN;
-      END IF;
-      -- Of each identifier a share, and one row more that shows where the seen ends: before the first such row the order is whole.
-      WITH head AS MATERIALIZED (
-        SELECT h.*, i.place AS of, h.nth > i.share AS beyond
-        FROM unnest(v_level.identifiers, v_level.dues, v_level.floor_ids, v_shares) WITH ORDINALITY AS i(identifier, due, floor_id, share, place)
-        CROSS JOIN LATERAL (
-          SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes, row_number() OVER (ORDER BY t.scheduled_for, t.id) AS nth FROM task t
-          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = i.identifier AND t.priority = v_level.priority
-            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (greatest(i.due, v_after),
-              CASE WHEN i.due > v_after THEN i.floor_id WHEN i.due < v_after THEN v_after_id ELSE greatest(i.floor_id, v_after_id) END)
-          ORDER BY t.scheduled_for, t.id LIMIT least(i.share + 1, CAST(v_rooms->>i.identifier AS integer))) AS h),
-      edge AS MATERIALIZED (
-        SELECT scheduled_for, id FROM head WHERE beyond ORDER BY scheduled_for, id LIMIT 1),
-      placed AS (
-        SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-        FROM (
-          SELECT id, of, scheduled_for, bytes FROM head
-          WHERE (SELECT id FROM edge) IS NULL OR (scheduled_for, id) < (SELECT scheduled_for, id FROM edge)
-          ORDER BY scheduled_for, id LIMIT v_want + 1) AS whole
-        WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
-      look AS (
-        SELECT id, of, scheduled_for, bytes, place, v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1) AS light FROM placed)
-      SELECT array_agg(id ORDER BY place) FILTER (WHERE light AND place <= v_want) AS ids, max(scheduled_for) FILTER (WHERE light AND place <= v_want) AS last,
-        sum(bytes) FILTER (WHERE light AND place <= v_want) AS bytes, count(*) AS whole, bool_or(NOT light AND place <= v_want) AS heavy, EXISTS (SELECT FROM edge) AS cut,
-        -- Whoever gave much has more: four times as much of each is looked at next.
-        CASE WHEN EXISTS (SELECT FROM edge) THEN ARRAY (SELECT CAST(greatest(8, 4 * count(l.id)) AS integer)
-          FROM generate_subscripts(v_shares, 1) AS g(place) LEFT JOIN look l ON l.of = g.place AND l.place <= v_want GROUP BY g.place ORDER BY g.place) END AS shares
-      INTO v_look FROM look;
-      EXIT WHEN v_look.whole = 0;
-      IF v_look.ids IS NULL THEN
-        more = true;
-        RETURN;
-      END IF;
-      SELECT array_agg(id) INTO v_locked FROM (
-        SELECT id FROM task
-        WHERE id = ANY (v_look.ids) AND held_by IS NULL AND suspect_since IS NULL AND has_turn AND scheduled_for <= p_now AND priority = v_level.priority
-        FOR UPDATE SKIP LOCKED) AS locked;
-      ids = ids || coalesce(v_locked, '{}');
-      IF v_rooms <> '{}' AND v_locked IS NOT NULL THEN
-        SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM task t WHERE t.id = ANY (v_locked) AND t.identifier = r.key))
-        INTO v_rooms FROM jsonb_each_text(v_rooms) AS r;
-      END IF;
-      v_bytes = v_bytes + v_look.bytes;
-      v_after = v_look.last;
-      v_after_id = v_look.ids[cardinality(v_look.ids)];
-      IF v_look.heavy THEN
-        more = true;
-        RETURN;
-      END IF;
-      v_shares = v_look.shares;
-      EXIT WHEN NOT v_look.cut AND v_look.whole = cardinality(v_look.ids);
-    END LOOP;
+    IF v_want <= 0 THEN
+      more = true;
+      RETURN;
+    END IF;
+    SELECT * INTO v_merged FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
+      least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
+    ids = ids || v_merged.ids;
+    v_bytes = v_bytes + v_merged.bytes;
+    v_rooms = v_merged.rooms;
+    more = v_merged.more;
+    IF more THEN
+      RETURN;
+    END IF;
   END LOOP;
 END
 $pick$;
