@@ -6,12 +6,12 @@ import * as z from "zod/mini";
 import { type FaultOptions, startDataApi } from "../infra/local/data-api/index.ts";
 import { LOCAL } from "../infra/local/stack.ts";
 import { connectDataApi } from "../lib/database/data-api.ts";
-import { failureOfState } from "../lib/database/failure.ts";
-import { type Database, type Statement, statement } from "../lib/database/port.ts";
+import { failureOfConnecting, failureOfDataApi, failureOfPg, failureOfState } from "../lib/database/failure.ts";
+import { type Database, type Statement, statement, type Transaction } from "../lib/database/port.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { silentLog } from "../lib/log.ts";
 import { createRegistry } from "../lib/registry.ts";
-import { countWaiting, readUnfinished } from "../lib/sql/tasks.ts";
+import { countWaiting, enqueueTasks, readUnfinished } from "../lib/sql/tasks.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import { runInvocation } from "../lib/worker.ts";
 import { openDatabase, reset } from "./support/database.ts";
@@ -166,6 +166,24 @@ test("a lost answer and a lost rollback: the transaction left behind ends by its
   await database.close();
 });
 
+test("a transaction that is out of time ends, whichever of its calls is slow, and nothing is stored", async () => {
+  const cluster = { resourceArn: LOCAL.resourceArn, url: db.url };
+  const api = await startDataApi({ clusters: [cluster], transactionIdleMs: 500 });
+  others.push(api);
+  const database = connect({ endpoint: api.endpoint });
+  for (const match of ["BEGIN", "enqueue_v1", "COMMIT"]) {
+    api.faults.set({ match, latencyMs: 2000 });
+    const enqueueIn = (transaction: Transaction) =>
+      transaction.query(enqueueTasks, { request: JSON.stringify({ identifier: "a", priority: 50, payloads: [{}] }) });
+    await expect(database.transaction(enqueueIn, { timeoutMs: 1000 })).rejects.toMatchObject({
+      code: "database_outcome_unknown",
+    });
+  }
+  await db.sql("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE; COMMIT");
+  expect(await stored()).toBe(0);
+  await database.close();
+});
+
 test("an exchange whose answer was lost is repeated under its own number, the next one has the next", async () => {
   await tasks.enqueueMany(greet, payloads(5));
   const { database, asked } = watched(db.database);
@@ -275,6 +293,15 @@ describe("the class of each error", () => {
     ["55P03", "now"],
     ["53300", "later"],
     ["57P03", "later"],
+    ["08001", "later"],
+    ["08004", "later"],
+    ["08000", "unknown"],
+    ["08003", "unknown"],
+    ["08006", "unknown"],
+    ["08007", "unknown"],
+    ["40003", "unknown"],
+    ["57P01", "unknown"],
+    ["57P02", "unknown"],
     ["25006", "later"],
     ["57014", "later"],
     ["08P01", "never"],
@@ -283,8 +310,18 @@ describe("the class of each error", () => {
   ])("SQLSTATE %s: %s", async (state, retry) => {
     const database = await answering(400, "DatabaseErrorException", `ERROR: SQLState: 00000; SQLState: ${state}`);
     await expect(database.query(countWaiting, {})).rejects.toMatchObject({ retry, sqlState: state });
-    expect(failureOfState(state, new Error("no"))).toMatchObject({ retry });
+    const code = { later: "database_unavailable", unknown: "database_outcome_unknown" }[retry];
+    expect(failureOfState(state, new Error("no"))).toMatchObject({ retry, ...(code && state !== "57014" && { code }) });
     await database.close();
+  });
+
+  test("unreachable: later before there is a connection, unknown once there is one", () => {
+    const broken = (code: string, syscall: string) => Object.assign(new Error(code), { code, syscall });
+    expect(failureOfDataApi(broken("EHOSTUNREACH", "connect"))).toMatchObject({ retry: "later" });
+    expect(failureOfDataApi(broken("ENOTFOUND", "getaddrinfo"))).toMatchObject({ retry: "later" });
+    expect(failureOfDataApi(broken("EHOSTUNREACH", "read"))).toMatchObject({ retry: "unknown" });
+    expect(failureOfConnecting(broken("ECONNRESET", "read"))).toMatchObject({ retry: "later" });
+    expect(failureOfPg(broken("EHOSTUNREACH", "read"))).toMatchObject({ retry: "unknown" });
   });
 
   test("nobody there: not sent, so later", async () => {
@@ -293,6 +330,11 @@ describe("the class of each error", () => {
       code: "database_unavailable",
       retry: "later",
     });
+  });
+
+  test("a time that is no whole number of milliseconds, or more than AWS gives", async () => {
+    for (const timeoutMs of [5000.5, 3_600_000])
+      expect(await db.database.query(countWaiting, {}, { timeoutMs })).toEqual([{ waiting: "0" }]);
   });
 
   test("no answer within the time given: unknown", async () => {

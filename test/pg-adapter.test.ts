@@ -1,7 +1,8 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { afterAll, expect, test } from "vitest";
 import { connectPg } from "../lib/database/pg.ts";
-import { countWaiting } from "../lib/sql/tasks.ts";
+import type { Database, Transaction } from "../lib/database/port.ts";
+import { countWaiting, enqueueTasks } from "../lib/sql/tasks.ts";
 import { openDatabase } from "./support/database.ts";
 
 const db = await openDatabase("pg");
@@ -48,4 +49,75 @@ test("a connection that is ended in the very packet that greets it is an answer 
   await expect(database.query(countWaiting, {})).rejects.toMatchObject({ code: expect.stringMatching(/^database_/) });
   expect(greetings).toBe(1);
   await database.close();
+});
+
+/** One connection, and a lock on the tasks that everything waits for. */
+async function locked(): Promise<{ database: Database; unlock: () => Promise<unknown> }> {
+  const database = connectPg({ url: db.url, schema: "task_processor", maxConnections: 1 });
+  const locker = await db.client();
+  await locker.query("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE");
+  return { database, unlock: () => locker.query("ROLLBACK") };
+}
+
+const enqueueIn = (transaction: Transaction) =>
+  transaction.query(enqueueTasks, { request: JSON.stringify({ identifier: "a", priority: 50, payloads: [{}] }) });
+
+test("a transaction that is out of time ends, its connection is given up, and nothing is stored", async () => {
+  const { database, unlock } = await locked();
+  await expect(database.transaction(enqueueIn, { timeoutMs: 200 })).rejects.toMatchObject({
+    code: "database_outcome_unknown",
+  });
+  await unlock();
+  await db.sql("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE; COMMIT");
+  expect(await database.query(countWaiting, {})).toEqual([{ waiting: "0" }]);
+  await database.close();
+});
+
+test("who gets no connection in time has sent nothing, and the connection that comes late is given back", async () => {
+  const { database, unlock } = await locked();
+  const first = database.query(countWaiting, {});
+  const unavailable = { code: "database_unavailable" };
+  await expect(database.query(countWaiting, {}, { timeoutMs: 100 })).rejects.toMatchObject(unavailable);
+  await expect(database.transaction(enqueueIn, { timeoutMs: 100 })).rejects.toMatchObject(unavailable);
+  await unlock();
+  expect(await first).toEqual([{ waiting: "0" }]);
+  expect(await database.query(countWaiting, {})).toEqual([{ waiting: "0" }]);
+  await database.close();
+});
+
+test("a statement whose connection Postgres ends is in doubt", async () => {
+  const { database, unlock } = await locked();
+  const waiting = database.query(countWaiting, {});
+  const doubt = expect(waiting).rejects.toMatchObject({ code: "database_outcome_unknown", sqlState: "57P01" });
+  await expect
+    .poll(() =>
+      db.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+      ),
+    )
+    .toHaveLength(1);
+  await doubt;
+  await unlock();
+  expect(await database.query(countWaiting, {})).toEqual([{ waiting: "0" }]);
+  await database.close();
+});
+
+test("what a transaction's work throws comes out as it is, and is rolled back", async () => {
+  const bug = new TypeError("a bug");
+  const work = async (transaction: Transaction): Promise<never> => {
+    await enqueueIn(transaction);
+    throw bug;
+  };
+  await expect(db.database.transaction(work)).rejects.toBe(bug);
+  expect(await db.database.query(countWaiting, {})).toEqual([{ waiting: "0" }]);
+});
+
+test("a connection that breaks before it is one: nothing was sent", async () => {
+  const proxy = createServer((client) => void client.once("data", () => client.destroy()));
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const { port } = proxy.address() as AddressInfo;
+  const database = connectPg({ url: `postgres://a:b@127.0.0.1:${port}/c`, schema: "task_processor" });
+  await expect(database.query(countWaiting, {})).rejects.toMatchObject({ code: "database_unavailable" });
+  await database.close();
+  proxy.close();
 });

@@ -9,6 +9,7 @@ import {
 } from "@aws-sdk/client-rds-data";
 import { StintError } from "../errors.ts";
 import { failureOfDataApi } from "./failure.ts";
+import { countdown, ROLLBACK_TIMEOUT_MS } from "./limits.ts";
 import { textFor } from "./parameters.ts";
 import type {
   Database,
@@ -55,7 +56,8 @@ export function connectDataApi(options: DataApiOptions): Database {
 
   async function send<T>(work: (signal: AbortSignal) => Promise<T>, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
     try {
-      return await work(AbortSignal.timeout(timeoutMs));
+      // Whole: Node refuses a fraction, which would look like a call without an answer.
+      return await work(AbortSignal.timeout(Math.ceil(Math.min(timeoutMs, CALL_TIMEOUT_MS))));
     } catch (cause) {
       throw failureOfDataApi(cause);
     }
@@ -83,26 +85,27 @@ export function connectDataApi(options: DataApiOptions): Database {
     );
   }
 
-  const wrap = (transactionId: string): Transaction => ({
+  const wrap = (transactionId: string, leftMs?: () => number | undefined): Transaction => ({
     adapter: "data-api",
-    query: (statement, values) => execute(statement, values, transactionId),
+    query: (statement, values) => execute(statement, values, transactionId, leftMs?.()),
   });
 
   return {
     adapter: "data-api",
     schema: options.schema,
     query: (statement, values, { timeoutMs } = {}) => execute(statement, values, undefined, timeoutMs),
-    async transaction(work) {
+    async transaction(work, { timeoutMs } = {}) {
+      const leftMs = countdown(timeoutMs);
       const begin = new BeginTransactionCommand({ ...cluster, database: options.database });
-      const { transactionId = "" } = await send((abortSignal) => client.send(begin, { abortSignal }));
+      const { transactionId = "" } = await send((abortSignal) => client.send(begin, { abortSignal }), leftMs());
       try {
-        const result = await work(wrap(transactionId));
+        const result = await work(wrap(transactionId, leftMs));
         const commit = new CommitTransactionCommand({ ...cluster, transactionId });
-        await send((abortSignal) => client.send(commit, { abortSignal }));
+        await send((abortSignal) => client.send(commit, { abortSignal }), leftMs());
         return result;
       } catch (cause) {
         const rollback = new RollbackTransactionCommand({ ...cluster, transactionId });
-        await send((abortSignal) => client.send(rollback, { abortSignal })).catch(() => {});
+        await send((abortSignal) => client.send(rollback, { abortSignal }), ROLLBACK_TIMEOUT_MS).catch(() => {});
         throw cause;
       }
     },

@@ -53,9 +53,12 @@ export function failureOfState(sqlState: string, cause: unknown): DatabaseError 
   const message = messageOf(cause);
   const fail = (code: ErrorCode, retry: Retry, text = message) => new DatabaseError(code, text, retry, sqlState, cause);
   if (sqlState === "40001" || sqlState === "40P01" || sqlState === "55P03") return fail("database_failed", "now");
-  // 25006: what was the writer until a failover. 08P01 is a statement that does not fit its parameters.
-  if (/^(08(?!P01)|25006|53300|57P0[123])/.test(sqlState))
+  // 25006: what was the writer until a failover.
+  if (/^(08001|08004|25006|53300|57P03)$/.test(sqlState))
     return fail("database_unavailable", "later", `The database cannot be reached: ${message}`);
+  // The connection ended, perhaps between a commit and its answer. 08P01 is a statement that does not fit its parameters.
+  if (/^(08(?!P01)|40003|57P0[12])/.test(sqlState))
+    return fail("database_outcome_unknown", "unknown", `The database did not answer: ${message}`);
   if (/^(42P01|42883|3F000)$/.test(sqlState) && /schema|relation|function/.test(message)) {
     return fail(
       "schema_missing",
@@ -69,9 +72,7 @@ export function failureOfState(sqlState: string, cause: unknown): DatabaseError 
   return fail("database_failed", "never", /^(28|3D000|42501)/.test(sqlState) ? explained(message, sqlState) : message);
 }
 
-const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EHOSTUNREACH", "ENETUNREACH"]);
-
-/** Classifies what pg throws: a DatabaseError of the server by SQLSTATE, else a broken or refused connection. */
+/** Classifies what pg throws at a statement: a DatabaseError of the server by SQLSTATE, else a broken connection. */
 export function failureOfPg(cause: unknown): DatabaseError {
   if (cause instanceof DatabaseError) return cause;
   const code = (cause as { code?: unknown } | null)?.code;
@@ -82,10 +83,16 @@ export function failureOfPg(cause: unknown): DatabaseError {
   ) {
     return failureOfState(code, cause);
   }
-  if (typeof code === "string" && NOT_SENT.has(code)) return unavailable(cause);
-  if (/timeout exceeded when trying to connect/.test(messageOf(cause))) return unavailable(cause);
   return unknownOutcome(cause);
 }
+
+/** The same before there was a connection: what broke off then has done nothing. */
+export function failureOfConnecting(cause: unknown): DatabaseError {
+  const failure = failureOfPg(cause);
+  return failure.retry === "unknown" ? unavailable(cause) : failure;
+}
+
+const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EHOSTUNREACH", "ENETUNREACH"]);
 
 /** Refused before it ran, for a passing reason. */
 const NOT_YET = /^(DatabaseResuming|InvalidResourceState|Throttling|TooManyRequests|ServiceQuotaExceeded)/;
@@ -97,10 +104,16 @@ export function failureOfDataApi(cause: unknown): DatabaseError {
   const states = [...messageOf(cause).matchAll(/SQLState: ([0-9A-Z]{5})/g)];
   const sqlState = states.at(-1)?.[1];
   if (sqlState !== undefined) return failureOfState(sqlState, cause);
-  const { code, $metadata } = (cause ?? {}) as { code?: unknown; $metadata?: { httpStatusCode?: number } };
+  const { code, syscall, $metadata } = (cause ?? {}) as {
+    code?: unknown;
+    syscall?: unknown;
+    $metadata?: { httpStatusCode?: number };
+  };
   const status = $metadata?.httpStatusCode ?? 0;
   if (NOT_YET.test(name) || status === 429) return unavailable(cause);
-  if (typeof code === "string" && NOT_SENT.has(code)) return unavailable(cause);
+  // A connection that is kept alive can become unreachable while its answer is awaited.
+  const hadConnection = syscall === "read" || syscall === "write";
+  if (typeof code === "string" && NOT_SENT.has(code) && !hadConnection) return unavailable(cause);
   // The rest of 4xx is what the caller sent, or may not do. A time-out is among them, and says nothing of the statement.
   const refused = status >= 400 && status < 500 && status !== 408 && !name.startsWith("StatementTimeout");
   if (refused || name === "CredentialsProviderError") {

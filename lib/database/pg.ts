@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { StintError } from "../errors.ts";
-import { failureOfPg } from "./failure.ts";
+import { DatabaseError, failureOfConnecting, failureOfPg } from "./failure.ts";
+import { countdown, ROLLBACK_TIMEOUT_MS } from "./limits.ts";
 import { positional } from "./parameters.ts";
 import type {
   Database,
@@ -65,11 +66,14 @@ export function connectPg(options: PgOptions): Database {
     return result.rows as Row[];
   }
 
-  async function borrow(): Promise<pg.PoolClient> {
+  async function borrow(timeoutMs: number | undefined): Promise<pg.PoolClient> {
+    const lent = connected().then((pool) => pool.connect());
     try {
-      return await (await connected()).connect();
+      return await within(lent, timeoutMs);
     } catch (cause) {
-      throw failureOfPg(cause);
+      // It may come yet.
+      lent.then((client) => client.release(), ignore);
+      throw failureOfConnecting(cause);
     }
   }
 
@@ -78,58 +82,50 @@ export function connectPg(options: PgOptions): Database {
     values: Values<P>,
     { timeoutMs }: QueryOptions = {},
   ): Promise<Row[]> {
-    const client = await borrow();
-    let timer: NodeJS.Timeout | undefined;
+    const leftMs = countdown(timeoutMs);
+    const client = await borrow(leftMs());
     let broken = true;
     try {
-      const answer = run(client, statement as unknown as Statement<Parameters, Row>, values);
-      const rows = await (timeoutMs === undefined
-        ? answer
-        : Promise.race([
-            answer,
-            new Promise<never>((_, reject) => {
-              timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-            }),
-          ]));
+      const rows = await within(run(client, statement as unknown as Statement<Parameters, Row>, values), leftMs());
       broken = false;
       return rows;
     } catch (cause) {
       const failure = failureOfPg(cause);
-      broken = failure.sqlState === undefined;
+      broken = failure.retry === "unknown";
       throw failure;
     } finally {
-      clearTimeout(timer);
       client.release(broken);
     }
   }
 
-  async function transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    const client = await borrow();
+  async function transaction<T>(
+    work: (transaction: Transaction) => Promise<T>,
+    { timeoutMs }: QueryOptions = {},
+  ): Promise<T> {
+    const leftMs = countdown(timeoutMs);
+    const client = await borrow(leftMs());
     let broken = true;
     try {
-      await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
-      const result = await work(wrap(client));
-      await client.query("COMMIT");
+      await command(client, "BEGIN ISOLATION LEVEL READ COMMITTED", leftMs());
+      const result = await work(wrap(client, leftMs));
+      await command(client, "COMMIT", leftMs());
       broken = false;
       return result;
     } catch (cause) {
-      await client.query("ROLLBACK").then(
-        () => {
-          broken = false;
-        },
-        () => {},
-      );
-      throw cause instanceof StintError ? cause : failureOfPg(cause);
+      // A ROLLBACK would queue behind what is not answered. Postgres rolls back what loses its connection.
+      const silent = cause instanceof DatabaseError && cause.retry === "unknown";
+      if (!silent) broken = await command(client, "ROLLBACK", ROLLBACK_TIMEOUT_MS).then(no, yes);
+      throw cause;
     } finally {
       client.release(broken);
     }
   }
 
-  const wrap = (client: PgLike): Transaction => ({
+  const wrap = (client: PgLike, leftMs?: () => number | undefined): Transaction => ({
     adapter: "pg",
     async query(statement, values) {
       try {
-        return await run(client, statement as unknown as Statement<Parameters, never>, values);
+        return await within(run(client, statement as unknown as Statement<Parameters, never>, values), leftMs?.());
       } catch (cause) {
         throw failureOfPg(cause);
       }
@@ -160,4 +156,24 @@ export function connectPg(options: PgOptions): Database {
 
 type PgLike = { query(text: string, values: unknown[]): Promise<{ rows: unknown[] }> };
 
+async function command(client: pg.PoolClient, text: string, timeoutMs: number | undefined): Promise<void> {
+  try {
+    await within(client.query(text), timeoutMs);
+  } catch (cause) {
+    throw failureOfPg(cause);
+  }
+}
+
+/** The work goes on, so the connection that does it is good for nothing else. */
+function within<T>(work: Promise<T>, timeoutMs: number | undefined): Promise<T> {
+  if (timeoutMs === undefined) return work;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
 const ignore = (): void => {};
+const yes = (): boolean => true;
+const no = (): boolean => false;

@@ -56,8 +56,8 @@ export interface Database {
     values: Values<P>,
     options?: QueryOptions,
   ): Promise<Row[]>;
-  /** Runs `work` in one READ COMMITTED transaction; rolls back when it throws. */
-  transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T>;
+  /** Runs `work` in one READ COMMITTED transaction; rolls back when it throws. The time is for all of it, the commit too. */
+  transaction<T>(work: (transaction: Transaction) => Promise<T>, options?: QueryOptions): Promise<T>;
   /**
    * A producer's open transaction, to enqueue in: a pg client, or `{ transactionId }` of the Data API.
    * @throws StintError transaction_invalid when it is not one of this adapter's

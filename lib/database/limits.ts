@@ -1,0 +1,8 @@
+/** Of a rollback: without an answer the transaction ends by itself, with its connection or after 3 minutes of idling. */
+export const ROLLBACK_TIMEOUT_MS = 5000;
+
+/** Milliseconds that are left of so many, at least 1; undefined where there is no limit. */
+export function countdown(timeoutMs: number | undefined): () => number | undefined {
+  const startedAt = performance.now();
+  return () => (timeoutMs === undefined ? undefined : Math.max(1, timeoutMs - (performance.now() - startedAt)));
+}
