@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { pause } from "./clock.ts";
 import { DatabaseError } from "./database/failure.ts";
-import type { Database, ProducerTransaction } from "./database/port.ts";
+import type { Database, ProducerTransaction, QueryOptions } from "./database/port.ts";
 import { StintError } from "./errors.ts";
 import { tooLarge } from "./payload.ts";
 import { enqueueTasks, enqueueTasksAndNotify } from "./sql/tasks.ts";
@@ -27,45 +27,70 @@ export interface EnqueueOptions {
 /** Most bytes of payloads in one request: the Data API takes 4 MiB, and JSON within JSON grows. */
 const REQUEST_BYTES = 1_400_000;
 const REQUEST_TASKS = 10_000;
-const REPEAT_MS = 60_000;
+
+/** How long an enqueue takes at the most. */
+export interface Limits {
+  /** Repeated for so long: a paused Aurora resumes within it. */
+  readonly repeatMs: number;
+  /** An attempt waits for so long: AWS ends a call after 45 s, and the rest of the time is for asking again. */
+  readonly attemptMs: number;
+  /** An attempt has so long however late it begins: cut off sooner, it would leave in doubt what was not. */
+  readonly leastMs: number;
+  /** And so long more for each further request of its transaction. */
+  readonly furtherMs: number;
+}
+
+const LIMITS: Limits = { repeatMs: 60_000, attemptMs: 50_000, leastMs: 1000, furtherMs: 10_000 };
 
 export interface Stored {
   readonly status: "enqueued" | "duplicate" | "queue_full";
   readonly ids: readonly string[];
 }
 
-/** All of them or none. @throws StintError payload_too_large | payload_not_json | database_* */
+/**
+ * All of them or none, within a minute (see Limits); in a transaction of the producer's its own time limits hold.
+ * @throws StintError payload_too_large | payload_not_json | database_outcome_unknown: they may be stored | database_*: they are not
+ */
 export async function store(
   database: Database,
   definition: TaskDefinition,
   texts: readonly string[],
   options: EnqueueOptions,
   notify: boolean,
+  limits: Limits = LIMITS,
 ): Promise<Stored> {
   const chunks = split(texts);
-  const send = (to: Pick<Database, "query">, request: string): Promise<{ answer: string }[]> =>
-    notify
-      ? to.query(enqueueTasksAndNotify, { request, channel: database.schema })
-      : to.query(enqueueTasks, { request });
+  const send = async (
+    to: Pick<Database, "query">,
+    request: string,
+    given?: QueryOptions,
+  ): Promise<{ answer: string }[]> => {
+    try {
+      return await (notify
+        ? to.query(enqueueTasksAndNotify, { request, channel: database.schema }, given)
+        : to.query(enqueueTasks, { request }, given));
+    } catch (error) {
+      throw explain(definition, error);
+    }
+  };
   const encode = (chunk: readonly string[], token: string | null): string =>
     requestOf(definition, chunk, token, options, chunk === chunks[0] ? texts.length : null);
-  try {
-    if (options.transaction !== undefined) {
-      const transaction = database.adopt(options.transaction);
-      return await storeChunks(chunks, (chunk) => send(transaction, encode(chunk, null)));
-    }
-    // A token makes a repetition safe: one whose first answer was lost gives that answer.
-    const tokens = chunks.map(() => randomUUID());
-    return await repeat(() =>
-      chunks.length === 1
-        ? storeChunks(chunks, (chunk) => send(database, encode(chunk, tokens[0]!)))
-        : database.transaction((transaction) =>
-            storeChunks(chunks, (chunk, place) => send(transaction, encode(chunk, tokens[place]!))),
-          ),
-    );
-  } catch (error) {
-    throw explain(definition, error);
+  if (options.transaction !== undefined) {
+    const transaction = database.adopt(options.transaction);
+    return await storeChunks(chunks, (chunk) => send(transaction, encode(chunk, null)));
   }
+  // A token makes a repetition safe: one whose first answer was lost gives that answer.
+  const tokens = chunks.map(() => randomUUID());
+  const leastMs = limits.leastMs + limits.furtherMs * (chunks.length - 1);
+  return await repeat((leftMs) => {
+    const timeoutMs = Math.max(leastMs, Math.min(limits.attemptMs, leftMs));
+    return chunks.length === 1
+      ? storeChunks(chunks, (chunk) => send(database, encode(chunk, tokens[0]!), { timeoutMs }))
+      : database.transaction(
+          (transaction) => storeChunks(chunks, (chunk, place) => send(transaction, encode(chunk, tokens[place]!))),
+          { timeoutMs },
+        );
+  }, limits.repeatMs);
 }
 
 /** The first chunk asks the queue's limit for all of them, so that a full queue never leaves a part: the caller's transaction may go on. */
@@ -85,21 +110,36 @@ async function storeChunks(
   return { status, ids };
 }
 
-async function repeat<T>(work: () => Promise<T>): Promise<T> {
+async function repeat<T>(work: (leftMs: number) => Promise<T>, repeatMs: number): Promise<T> {
   const startedAt = performance.now();
+  const leftMs = (): number => repeatMs - (performance.now() - startedAt);
+  let lost: DatabaseError | undefined;
   for (let failures = 1; ; failures += 1) {
     try {
-      return await work();
+      return await work(leftMs());
     } catch (error) {
-      // 23505 on the token: the first request was still running and has been answered by now.
-      const again =
-        error instanceof DatabaseError &&
-        (error.retry !== "never" || (error.sqlState === "23505" && error.constraint === "enqueue_request_pkey"));
-      if (!again || performance.now() - startedAt > REPEAT_MS) throw error;
-      await pause(Math.min(2000, 20 * 2 ** failures) * (0.5 + Math.random() / 2));
+      // What the payload is refused for, the attempts before were refused for too.
+      if (!(error instanceof DatabaseError)) throw error;
+      // The first request was still running and has been answered by now.
+      const overtaken = error.sqlState === "23505" && error.constraint === "enqueue_request_pkey";
+      if (error.retry === "unknown" || overtaken) lost ??= error;
+      const waitMs = Math.min(2000, 20 * 2 ** failures) * (0.5 + Math.random() / 2);
+      const again = (error.retry !== "never" || overtaken) && waitMs < leftMs();
+      if (!again) throw lost === undefined || error.retry === "unknown" ? error : inDoubt(lost, error);
+      await pause(waitMs);
     }
   }
 }
+
+/** A later attempt that never ran says nothing of the one whose answer was lost. */
+const inDoubt = (lost: DatabaseError, last: DatabaseError): DatabaseError =>
+  new DatabaseError(
+    "database_outcome_unknown",
+    `It may be stored: an answer was lost (${lost.message}), and asking again told nothing (${last.message}).`,
+    "unknown",
+    undefined,
+    last,
+  );
 
 function split(texts: readonly string[]): string[][] {
   const chunks: string[][] = [[]];

@@ -44,13 +44,17 @@ export interface TaskClientOptions {
 }
 
 export interface TaskClient {
-  /** @throws StintError payload_invalid | payload_not_json | payload_too_large | option_invalid | delay_unsupported | isolation_unsupported | transaction_invalid | database_* */
+  /**
+   * Takes a minute at the most: so long is a database waited for that is away or does not answer. After database_outcome_unknown
+   * the task may be stored: another enqueue would store it again, with the same key only if the first has started.
+   * @throws StintError payload_invalid | payload_not_json | payload_too_large | option_invalid | delay_unsupported | isolation_unsupported | transaction_invalid | database_*
+   */
   enqueue<S extends PayloadSchema>(
     definition: TaskDefinition<S>,
     payload: core.input<S>,
     options?: EnqueueOptions,
   ): Promise<EnqueueAnswer>;
-  /** All of them or none, in as few requests as their size allows. Errors as enqueue. */
+  /** All of them or none, in as few requests as their size allows; for each beyond the first it may take 10 s more. Errors as enqueue. */
   enqueueMany<S extends PayloadSchema>(
     definition: TaskDefinition<S>,
     payloads: readonly core.input<S>[],

@@ -1,6 +1,14 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
-import { connectDatabase, createTaskClient, defineTask, type TaskHandler } from "../lib/index.ts";
+import { store } from "../lib/enqueue-store.ts";
+import {
+  connectDatabase,
+  createTaskClient,
+  DatabaseError,
+  defineTask,
+  type TaskDefinition,
+  type TaskHandler,
+} from "../lib/index.ts";
 import { createOperator } from "../lib/operate.ts";
 import { PAYLOAD_BYTES } from "../lib/payload.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
@@ -9,6 +17,17 @@ import { register, Speaker } from "./support/exchange.ts";
 const payload = z.object({ text: z.string() });
 const note = defineTask({ identifier: "note", payload });
 const few = defineTask({ identifier: "few", payload, queueSize: 5 });
+
+const nothing = undefined;
+const failures = {
+  unknown: new DatabaseError("database_outcome_unknown", "lost", "unknown", nothing, nothing),
+  later: new DatabaseError("database_unavailable", "resuming", "later", nothing, nothing),
+  now: new DatabaseError("database_failed", "deadlock", "now", "40P01", nothing),
+  never: new DatabaseError("database_failed", "access denied", "never", nothing, nothing),
+  payload: new DatabaseError("database_failed", 'check constraint "payload_is_small"', "never", "23514", nothing),
+};
+
+const definition = note as unknown as TaskDefinition;
 
 describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
   const db = await openDatabase(adapter);
@@ -145,16 +164,7 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
       ...db.database,
       query: (async (...given: Parameters<typeof db.database.query>) => {
         const rows = await db.database.query(...given);
-        if (lost++ < 2)
-          throw Object.assign(
-            new (await import("../lib/index.ts")).DatabaseError(
-              "database_outcome_unknown",
-              "lost",
-              "unknown",
-              undefined,
-              undefined,
-            ),
-          );
+        if (lost++ < 2) throw failures.unknown;
         return rows;
       }) as typeof db.database.query,
     };
@@ -162,6 +172,75 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     expect(answer).toEqual({ status: "enqueued", ids: ["1", "2"] });
     expect(lost).toBe(3);
     expect(await stored()).toBe(2);
+  });
+
+  const brief = { repeatMs: 1500, attemptMs: 1000, leastMs: 100, furtherMs: 100 };
+  /** The first of these failures comes after its statement has run, each other in its place, the last one for ever. */
+  const storeUnder = (first: keyof typeof failures, ...then: (keyof typeof failures)[]) => {
+    let calls = 0;
+    const query: typeof db.database.query = async (...given) => {
+      calls += 1;
+      if (calls === 1 && first === "unknown") await db.database.query(...given);
+      throw failures[[first, ...then][calls - 1] ?? then.at(-1) ?? first];
+    };
+    return store({ ...db.database, query }, definition, ['{"text": "x"}'], {}, false, brief);
+  };
+
+  test.each([
+    "later",
+    "now",
+    "never",
+    "unknown",
+  ] as const)("an enqueue whose answer was lost stays in doubt when what follows fails with %s", async (last) => {
+    await expect(storeUnder("unknown", last)).rejects.toMatchObject({
+      code: "database_outcome_unknown",
+      retry: "unknown",
+      ...(last !== "unknown" && { cause: failures[last], message: expect.stringContaining("lost") }),
+    });
+    expect(await stored()).toBe(1);
+  });
+
+  test("in doubt it is not what every attempt was refused for: the payload, or a database that is away", async () => {
+    await expect(storeUnder("unknown", "payload")).rejects.toMatchObject({ code: "payload_too_large" });
+    await expect(storeUnder("later")).rejects.toMatchObject({ code: "database_unavailable", retry: "later" });
+    await expect(storeUnder("later", "later", "never")).rejects.toMatchObject({ code: "database_failed" });
+  });
+
+  test("an enqueue that waits for a lock ends in its time, in doubt, and the attempts it gave up store it once", async () => {
+    const locker = await db.client();
+    await locker.query("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE");
+    await expect(store(db.database, definition, ['{"text": "x"}'], {}, false, brief)).rejects.toMatchObject({
+      code: "database_outcome_unknown",
+    });
+    await locker.query("ROLLBACK");
+    await expect.poll(stored, { timeout: 10_000 }).toBe(1);
+    // Behind whatever still waits for the lock.
+    await db.sql("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE; COMMIT");
+    expect(await stored()).toBe(1);
+  });
+
+  test("each attempt is given the time that is left, the last one the least, and a transaction more", async () => {
+    const given: number[] = [];
+    const query = (async (_statement, _values, options) => {
+      given.push(options!.timeoutMs!);
+      throw failures.later;
+    }) as typeof db.database.query;
+    const transaction = (async (_work, options) => {
+      given.push(options!.timeoutMs!);
+      throw failures.never;
+    }) as typeof db.database.transaction;
+    const limits = { repeatMs: 400, attemptMs: 300, leastMs: 200, furtherMs: 1000 };
+    await expect(
+      store({ ...db.database, query }, definition, ['{"text": "x"}'], {}, false, limits),
+    ).rejects.toMatchObject({ code: "database_unavailable" });
+    expect(given[0]).toBe(300);
+    expect(given.at(-1)).toBeLessThan(300);
+    expect(Math.min(...given)).toBeGreaterThanOrEqual(200);
+    const large = Array<string>(71).fill(JSON.stringify({ text: "x".repeat(40_000) }));
+    await expect(store({ ...db.database, transaction }, definition, large, {}, false, limits)).rejects.toMatchObject({
+      code: "database_failed",
+    });
+    expect(given.at(-1)).toBe(2200);
   });
 
   test("plain SQL enqueues too", async () => {
