@@ -170,24 +170,46 @@ function failureOf(
   const code = codeOf(error);
   if (code === "task_cancel") return ["CANCELLED", details];
   if (code === "task_backoff") {
-    const { delayUntil } = error as { delayUntil?: Date };
-    const usable = delayUntil instanceof Date && Number.isFinite(delayUntil.getTime());
-    return [
-      "FAILURE",
-      { ...details, ...(usable ? { retryAt: delayUntil.toISOString() } : { delayMs: backoffDefaultMs }) },
-    ];
+    const retryAt = retryAtOf(error);
+    return ["FAILURE", { ...details, ...(retryAt === undefined ? { delayMs: backoffDefaultMs } : { retryAt }) }];
   }
   return ["FAILURE", { ...details, delayMs: delayFor(handler.definition.backoff, Math.max(1, task.used)) }];
 }
 
-/** Text that can be stored, whatever was thrown: without NUL and lone surrogates, at most ERROR_BYTES. */
-export function describeError(error: unknown): string {
-  let text: string;
+/** The moment an error asks for, where it names one. */
+function retryAtOf(error: unknown): string | undefined {
   try {
-    text = error instanceof Error ? (error.stack ?? `${error.name}: ${error.message}`) : `Thrown: ${String(error)}`;
+    const { delayUntil } = error as { delayUntil?: unknown };
+    return delayUntil instanceof Date ? new Date(delayUntil.getTime()).toISOString() : undefined;
   } catch {
-    text = "Thrown: something that has no text";
+    return undefined;
   }
+}
+
+/** Text that can be stored, whatever was thrown. Never throws. */
+export const describeError = (error: unknown): string =>
+  storable(textOf(error) ?? "Thrown: something that has no text");
+
+/** What was thrown is the application's: each look at it may throw again, or give something that is no text. */
+function textOf(error: unknown): string | undefined {
+  const looks = [
+    (): unknown => error instanceof Error && error.stack,
+    (): unknown => error instanceof Error && `${error.name}: ${error.message}`,
+    (): unknown => `Thrown: ${String(error)}`,
+  ];
+  for (const look of looks) {
+    try {
+      const text = look();
+      if (typeof text === "string" && text !== "") return text;
+    } catch {
+      // The next one says less.
+    }
+  }
+  return undefined;
+}
+
+/** Without NUL and lone surrogates, at most ERROR_BYTES. */
+export function storable(text: string): string {
   const clean = text.replaceAll("\0", "\uFFFD").toWellFormed();
   if (Buffer.byteLength(clean) <= ERROR_BYTES) return clean;
   return `${Buffer.from(clean)

@@ -53,8 +53,12 @@ export class TaskCancelError extends Error {
   }
 }
 
-/** The `code` of anything that was thrown, or undefined. */
+/** The `code` of anything that was thrown, or undefined. Never throws, as a getter of somebody else's may. */
 export const codeOf = (error: unknown): string | undefined => {
-  const code = (error as { code?: unknown } | null | undefined)?.code;
-  return typeof code === "string" ? code : undefined;
+  try {
+    const code = (error as { code?: unknown } | null | undefined)?.code;
+    return typeof code === "string" ? code : undefined;
+  } catch {
+    return undefined;
+  }
 };

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
-import { createTaskClient, defineTask } from "../lib/index.ts";
+import { createTaskClient, defineTask, TaskBackoffError } from "../lib/index.ts";
 import { drainTasks } from "../lib/testing.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 
@@ -147,7 +147,114 @@ describe.each(ADAPTERS)("hostile input over %s", async (adapter) => {
     expect(runs).toHaveLength(hostile.length);
     for (const { error_details } of runs) expect(Buffer.byteLength(error_details)).toBeLessThanOrEqual(8192);
   });
+
+  test("an error that cannot be looked at fails its task and no other", async () => {
+    const hostile: (() => unknown)[] = [
+      () => Object.assign(new Error("no"), { stack: { frames: [] } }),
+      () => Object.assign(new Error("no"), { stack: 7 }),
+      () => Object.assign(new Error("no"), { stack: undefined, message: Symbol("m") }),
+      () => Object.defineProperties(new Error("no"), { stack: throwing, message: throwing, name: throwing }),
+      () => Object.defineProperty(new Error("no"), "code", throwing),
+      () => Object.defineProperty(new TaskBackoffError(), "delayUntil", throwing),
+      () => Object.assign(new TaskBackoffError(), { delayUntil: { getTime: () => 0 } }),
+      () => new TaskBackoffError({ delayUntil: new Date(Number.NaN) }),
+      () => new TaskBackoffError({ delayUntil: new Unreadable() }),
+      () => new Proxy(new Error("no"), { getPrototypeOf: throwing.get, get: throwing.get }),
+      () => Proxy.revocable({}, {}),
+      () => revoked(),
+    ];
+    await runWith(hostile, (make) => {
+      throw make();
+    });
+    const runs = await db.sql<{ error: string }>(
+      "SELECT error_details AS error FROM task_run WHERE result = 'FAILURE'",
+    );
+    expect(runs).toHaveLength(hostile.length);
+    for (const { error } of runs) expect(error).not.toBe("");
+  });
+
+  test("an error whose stack a library has made something else than text is kept as its name and message", async () => {
+    await runWith([() => new RangeError("too far")], (make) => {
+      const prepare = Error.prepareStackTrace;
+      Error.prepareStackTrace = (_, frames) => frames;
+      try {
+        const error = make() as Error;
+        expect(error.stack).toBeInstanceOf(Array);
+        throw error;
+      } finally {
+        Error.prepareStackTrace = prepare as NonNullable<typeof prepare>;
+      }
+    });
+    expect(await db.sql("SELECT error_details AS error FROM task_run WHERE result = 'FAILURE'")).toEqual([
+      { error: "RangeError: too far" },
+    ]);
+  });
+
+  test("what a handler returns and cannot be looked at is not kept; one that cannot even be waited for fails", async () => {
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    const unread: (() => unknown)[] = [
+      () => ({ toJSON: throwing.get }),
+      () => Object.defineProperty({}, "secret", { ...throwing, enumerable: true }),
+      () => circular,
+      () => 10n,
+    ];
+    const thrown: (() => unknown)[] = [
+      () => revoked(),
+      () => new Proxy({}, throwing),
+      () => Object.defineProperty(Promise.resolve(1), "constructor", throwing),
+    ];
+    await runWith([...unread, ...thrown], (make) => make());
+    expect(
+      await db.sql(
+        "SELECT result, result_value AS value, count(*)::int AS n FROM task_run WHERE identifier = 'one' GROUP BY 1, 2 ORDER BY 1",
+      ),
+    ).toEqual([
+      { result: "FAILURE", value: null, n: thrown.length },
+      { result: "SUCCESS", value: null, n: unread.length },
+    ]);
+  });
+
+  /** One task for each, and as many beside them that succeed, whatever these do. */
+  async function runWith(cases: readonly (() => unknown)[], run: (make: () => unknown) => unknown): Promise<void> {
+    const one = defineTask({ identifier: "one", payload: z.object({ n: z.number() }), maxAttempts: 1 });
+    const mate = defineTask({ identifier: "mate", payload: z.object({}) });
+    await tasks.enqueueMany(
+      one,
+      cases.map((_, n) => ({ n })),
+    );
+    await tasks.enqueueMany(
+      mate,
+      cases.map(() => ({})),
+    );
+    await drainTasks({
+      database: db.database,
+      handlers: [one.handle(({ n }) => run(cases[n]!)), mate.handle(() => {})],
+    });
+    expect(await db.sql("SELECT 1 FROM task")).toEqual([]);
+    expect(await db.sql("SELECT 1 FROM task_run WHERE identifier = 'mate' AND result = 'SUCCESS'")).toHaveLength(
+      cases.length,
+    );
+  }
 });
+
+const throwing = {
+  get(): never {
+    throw new Error("a getter that throws");
+  },
+};
+
+class Unreadable extends Date {
+  override getTime(): never {
+    throw new Error("no time");
+  }
+}
+
+function revoked(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
 
 /** Key order is jsonb's own. */
 function canonical(value: unknown): string {
