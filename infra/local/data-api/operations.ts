@@ -1,12 +1,12 @@
 import { executeAnswer } from "./answers.ts";
 import { ApiError, databaseError, fromPostgres, multistatement, notFound, statementTimeout } from "./errors.ts";
 import type { Cluster } from "./options.ts";
-import { type Bound, bind } from "./parameters.ts";
+import { bind } from "./parameters.ts";
 import type { Login, Pool } from "./pool.ts";
 import type { Operation, Request } from "./request.ts";
 import type { PostgresFailure, Result, Session } from "./session.ts";
 import { readStatement } from "./statement.ts";
-import type { Transactions } from "./transactions.ts";
+import type { Later, Transactions } from "./transactions.ts";
 
 export interface Backend {
   clusters: Map<string, { cluster: Cluster; pool: Pool }>;
@@ -14,15 +14,12 @@ export interface Backend {
   statementTimeoutMs: number;
 }
 
-/** Work for after the answer: what it costs is not the caller's to wait for. */
-export type Later = (work: () => void) => void;
-
 /** A cancelled statement that has not ended after this costs the connection. */
 const cancelMs = 5_000;
 
 /** @returns the answer's body, as JSON text */
 export async function perform(operation: Operation, request: Request, backend: Backend, later: Later): Promise<string> {
-  const { resourceArn, transactionId, database } = request;
+  const { resourceArn } = request;
   const { cluster, pool } = backend.clusters.get(resourceArn) ?? {};
   if (!cluster || !pool) throw notFound(`DB cluster ${resourceArn} is not found`);
   const login = loginFor(cluster, request);
@@ -30,23 +27,23 @@ export async function perform(operation: Operation, request: Request, backend: B
     case "ExecuteStatement": {
       const statement = checked(request.sql, () => bind(request.sql, request.parameters));
       return withSession(backend, pool, login, request, later, async (session) =>
-        executeAnswer(request, await runInTime([statement], session, request, backend), session),
+        executeAnswer(request, await inTime(session.run([statement]), session, request, backend), session),
       );
     }
     case "BatchExecuteStatement": {
       const sets = request.parameterSets.length > 0 ? request.parameterSets : [[]];
       const statements = checked(request.sql, () => sets.map((set) => bind(request.sql, set)));
       await withSession(backend, pool, login, request, later, (session) =>
-        runInTime(statements, session, request, backend),
+        inTime(session.run(statements, false), session, request, backend),
       );
       return JSON.stringify({ updateResults: request.parameterSets.map(() => ({ generatedFields: [] })) });
     }
     case "BeginTransaction":
-      return JSON.stringify({ transactionId: await backend.transactions.begin(resourceArn, login, pool) });
+      return JSON.stringify({ transactionId: await backend.transactions.begin(request, login, pool) });
     case "CommitTransaction":
     case "RollbackTransaction": {
       const commit = operation === "CommitTransaction";
-      const transaction = backend.transactions.use(transactionId!, resourceArn, database);
+      const transaction = backend.transactions.use(request);
       later(await backend.transactions.end(transaction, commit ? "COMMIT" : "ROLLBACK"));
       return JSON.stringify({ transactionStatus: commit ? "Transaction Committed" : "Rollback Complete" });
     }
@@ -88,18 +85,18 @@ async function withSession<T>(
   { transactions }: Backend,
   pool: Pool,
   login: Login,
-  { transactionId, resourceArn, database }: Request,
+  request: Request,
   later: Later,
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
-  if (transactionId !== undefined) {
-    const transaction = transactions.use(transactionId, resourceArn, database);
+  if (request.transactionId !== undefined) {
+    const transaction = transactions.use(request);
     try {
       return await work(transaction.session);
     } catch (failure) {
       throw asApiError(failure);
     } finally {
-      transactions.rest(transaction);
+      transactions.rest(transaction, later);
     }
   }
   const session = await pool.take(login);
@@ -115,13 +112,12 @@ async function withSession<T>(
 const asApiError = (failure: unknown) =>
   failure instanceof Error && !("severity" in failure) ? failure : fromPostgres(failure as PostgresFailure);
 
-async function runInTime(
-  statements: Bound[],
+async function inTime(
+  running: Promise<Result>,
   session: Session,
   { continueAfterTimeout }: Request,
   { statementTimeoutMs }: Backend,
 ): Promise<Result> {
-  const running = session.run(statements);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<"late">((resolve) => {
     timer = setTimeout(resolve, statementTimeoutMs, "late");

@@ -1,10 +1,11 @@
-import { databaseError, validation } from "./errors.ts";
+import { databaseError } from "./errors.ts";
 import { readStatement } from "./statement.ts";
 import { oid } from "./types.ts";
 
 export interface SqlParameter {
   name?: string;
-  value?: Record<string, unknown>;
+  /** Of exactly one member. */
+  value: Record<string, unknown>;
   typeHint?: string;
 }
 
@@ -16,15 +17,22 @@ export interface Bound {
 }
 
 export function bind(sql: string, parameters: SqlParameter[]): Bound {
-  const { parts, names } = readStatement(sql);
+  const { parts, names, positional } = readStatement(sql);
   const given = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const positions = new Map<string, number>();
   const bound: Bound = { text: parts[0]!, types: [], values: [] };
   names.forEach((name, index) => {
     bound.text += place(name, given, positions, bound) + parts[index + 1];
   });
+  // Without a named one Postgres says it, or has its own use for the number: the body of an SQL function.
+  if (positional > 0 && positions.size > 0) throw notBound(positions.size, positional);
   return bound;
 }
+
+const notBound = (named: number, positional: number) =>
+  databaseError(
+    `ERROR: bind message supplies ${named} parameters, but prepared statement "" requires ${named + positional}; SQLState: 08P01`,
+  );
 
 function place(
   name: string,
@@ -51,15 +59,13 @@ interface Typed {
 }
 
 /** The type is declared, never left for Postgres to infer: a missing cast fails here as it does on Aurora. */
-function typed({ name, value = {}, typeHint }: SqlParameter): Typed {
-  const [member, ...more] = Object.keys(value).filter((key) => value[key] !== undefined && value[key] !== null);
-  if (member === undefined || more.length > 0)
-    throw validation(`Parameter "${name}" has ${more.length > 0 ? "more than one field" : "value with no field"} set`);
+function typed({ value, typeHint }: SqlParameter): Typed {
+  const member = Object.keys(value)[0]!;
   const content = value[member];
   switch (member) {
     case "isNull":
-      if (content !== true) throw validation(`Parameter "${name}" has value with no field set`);
-      return { type: typeHint === undefined ? oid.untyped : hintOf(typeHint).type, value: null };
+      // Whatever its hint.
+      return { type: oid.untyped, value: null };
     case "booleanValue":
       return { type: oid.bool, value: content ? "t" : "f" };
     case "longValue":
@@ -68,12 +74,8 @@ function typed({ name, value = {}, typeHint }: SqlParameter): Typed {
       return { type: oid.float8, value: String(content) };
     case "blobValue":
       return { type: oid.bytea, value: Buffer.from(content as string, "base64") };
-    case "stringValue":
-      return hinted(content as string, typeHint);
-    case "arrayValue":
-      throw validation("Array parameters are not supported.");
     default:
-      throw validation(`Parameter "${name}" has value with no field set`);
+      return hinted(content as string, typeHint);
   }
 }
 
@@ -81,23 +83,16 @@ const hints: Record<string, { type: number; label: string; form: RegExp }> = {
   UUID: { type: oid.uuid, label: "UUID", form: /^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$/i },
   DECIMAL: { type: oid.numeric, label: "Decimal", form: /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i },
   DATE: { type: oid.date, label: "Date", form: /^\d{4}-\d\d-\d\d$/ },
-  TIME: { type: oid.time, label: "Time", form: /^\d\d:\d\d:\d\d(?:\.\d{1,6})?$/ },
+  TIME: { type: oid.time, label: "Time", form: /^\d\d:\d\d:\d\d(?:\.\d{1,3})?$/ },
   TIMESTAMP: { type: oid.timestamp, label: "TimeStamp", form: /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?$/ },
   JSON: { type: oid.jsonb, label: "JSON", form: /^[\s\S]*$/ },
 };
 
-function hintOf(typeHint: string) {
-  const hint = Object.hasOwn(hints, typeHint) ? hints[typeHint] : undefined;
-  if (!hint)
-    throw validation(
-      `1 validation error detected: Value '${typeHint}' at 'parameters.1.member.typeHint' failed to satisfy constraint: Member must satisfy enum value set: [${Object.keys(hints).join(", ")}]`,
-    );
-  return hint;
-}
+export const typeHints = Object.keys(hints);
 
 function hinted(value: string, typeHint: string | undefined): Typed {
   if (typeHint === undefined) return { type: oid.text, value };
-  const { type, label, form } = hintOf(typeHint);
+  const { type, label, form } = hints[typeHint]!;
   if (!form.test(value)) throw databaseError(`Parse Error for ${label}: input contains invalid characters`);
   return { type, value };
 }

@@ -1,5 +1,6 @@
+import type { IncomingMessage } from "node:http";
 import { ApiError, constraint, validation } from "./errors.ts";
-import type { SqlParameter } from "./parameters.ts";
+import { type SqlParameter, typeHints } from "./parameters.ts";
 import type { ResultSetOptions } from "./values.ts";
 
 export interface Request {
@@ -31,6 +32,11 @@ export const operations = new Map<string, Operation>([
   ["/CommitTransaction", "CommitTransaction"],
   ["/RollbackTransaction", "RollbackTransaction"],
 ]);
+
+export const pathOf = (url: string): string => url.split("?")[0]!;
+
+export const operationNamed = ({ method, url = "" }: IncomingMessage): Operation | undefined =>
+  method === "POST" ? operations.get(pathOf(url)) : undefined;
 
 const required: Record<Operation, string[]> = {
   ExecuteStatement: ["resourceArn", "secretArn", "sql"],
@@ -69,7 +75,9 @@ export function readRequest(operation: Operation, body: string): Request {
     ...(input as unknown as Request),
     resultSetOptions: resultSetOptions(input),
     parameters: parameterList(input.parameters, "parameters"),
-    parameterSets: list(input.parameterSets, "parameterSets").map((set) => parameterList(set, "parameterSets")),
+    parameterSets: list(input.parameterSets, "parameterSets").map((set, index) =>
+      parameterList(set, `parameterSets.${index + 1}.member`),
+    ),
   };
 }
 
@@ -109,10 +117,10 @@ function expect(input: Record<string, unknown>, name: string, type: "string" | "
   if (input[name] !== undefined && typeof input[name] !== type) throw serialization(`Expected a ${type} for ${name}`);
 }
 
-function oneOf(input: Record<string, unknown>, name: string, values: string[]): void {
+function oneOf(input: Record<string, unknown>, name: string, values: string[], within = ""): void {
   const value = input[name];
   if (value !== undefined && !values.includes(String(value)))
-    throw constraint(`'${value}'`, name, `satisfy enum value set: [${values.join(", ")}]`);
+    throw constraint(`'${value}'`, `${within}${name}`, `satisfy enum value set: [${values.join(", ")}]`);
 }
 
 function resultSetOptions(input: Record<string, unknown>): ResultSetOptions {
@@ -123,13 +131,16 @@ function resultSetOptions(input: Record<string, unknown>): ResultSetOptions {
   return options;
 }
 
-function parameterList(value: unknown, name: string): SqlParameter[] {
-  return list(value, name).map((item) => {
-    const parameter = dropNulls(object(item, name));
+/** Each is judged, also one that the statement does not name. */
+function parameterList(value: unknown, where: string): SqlParameter[] {
+  return list(value, where).map((item, index) => {
+    const parameter = dropNulls(object(item, where));
     expect(parameter, "name", "string");
     expect(parameter, "typeHint", "string");
-    if (parameter.value !== undefined) parameter.value = fieldOf(object(parameter.value, `${name}.value`));
-    return parameter;
+    if (parameter.typeHint !== undefined) oneOf(parameter, "typeHint", typeHints, `${where}.${index + 1}.member.`);
+    const field = dropNulls(object(parameter.value ?? {}, `${where}.value`));
+    checkField(field, parameter.name);
+    return { ...parameter, value: field };
   });
 }
 
@@ -146,9 +157,13 @@ const members: Record<string, (value: unknown) => boolean> = {
   arrayValue: (value) => typeof value === "object",
 };
 
-function fieldOf(value: Record<string, unknown>): Record<string, unknown> {
-  const field = dropNulls(value);
-  for (const [name, content] of Object.entries(field))
-    if (Object.hasOwn(members, name) && !members[name]!(content)) throw serialization(`Unexpected value for ${name}`);
-  return field;
+function checkField(field: Record<string, unknown>, parameter: unknown): void {
+  const [name, ...more] = Object.keys(field);
+  if (more.length > 0) throw validation(`Parameter "${parameter}" has more than one field set`);
+  if (name === undefined || !Object.hasOwn(members, name)) throw noField(parameter);
+  if (!members[name]!(field[name])) throw serialization(`Unexpected value for ${name}`);
+  if (name === "arrayValue") throw validation("Array parameters are not supported.");
+  if (name === "isNull" && field.isNull === false) throw noField(parameter);
 }
+
+const noField = (parameter: unknown) => validation(`Parameter "${parameter}" has value with no field set`);

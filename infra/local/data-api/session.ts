@@ -36,6 +36,9 @@ const keptBytes = 1024 * 1024;
 /** A statement that goes on sending after this much is cancelled. */
 const drainedBytes = 64 * 1024 * 1024;
 
+/** ROLLBACK TO a savepoint has the same tag, and ends nothing. */
+const chain = /\band\s+chain\b/i;
+
 /** One Postgres connection that runs one thing at a time. */
 export class Session {
   readonly #client: pg.Client;
@@ -45,6 +48,7 @@ export class Session {
   #last: Promise<void> = Promise.resolve();
   #cancelling: Promise<void> = Promise.resolve();
   #broken = false;
+  #chained = false;
   /** The longest run since whoever set it to 0. */
   longestMs = 0;
   /** Called once, when the connection is gone. */
@@ -83,6 +87,11 @@ export class Session {
     return this.#status !== "I";
   }
 
+  /** Whether a statement ended the transaction that was begun by `command`, perhaps to begin another. */
+  get transactionEnded(): boolean {
+    return !this.inTransaction || this.#chained;
+  }
+
   get aborted(): boolean {
     return this.#status === "E";
   }
@@ -101,8 +110,11 @@ export class Session {
     await this.#client.connect();
   }
 
-  /** Runs them as one implicit transaction: a failure undoes them all. Rejects with a PostgresFailure. */
-  run(statements: Bound[]): Promise<Result> {
+  /**
+   * Runs them as one implicit transaction: a failure undoes them all. Rejects with a PostgresFailure.
+   * @param withRows false: whatever rows they return, and however many, are passed over
+   */
+  run(statements: Bound[], withRows = true): Promise<Result> {
     const result: Result = { columns: undefined, rows: [], rowBytes: 0, tag: "" };
     let failure: PostgresFailure | undefined;
     const startedAt = performance.now();
@@ -116,6 +128,7 @@ export class Session {
         result.columns = fields;
       },
       handleDataRow: ({ fields, length }: { fields: Array<string | null>; length: number }) => {
+        if (!withRows) return;
         const before = result.rowBytes;
         result.rowBytes += length;
         if (result.rowBytes <= keptBytes) result.rows.push(fields);
@@ -123,6 +136,7 @@ export class Session {
       },
       handleCommandComplete: ({ text }: { text: string }) => {
         result.tag = text;
+        this.#chained ||= text === "COMMIT" || (text === "ROLLBACK" && chain.test(statements[0]!.text));
       },
       handleError: (error: PostgresFailure) => {
         // Past that size it is our own cancel, and the answer is that there was too much.
@@ -146,6 +160,7 @@ export class Session {
   async command(sql: string): Promise<string> {
     let failure: PostgresFailure | undefined;
     let tag = "";
+    this.#chained = false;
     const done = this.#started((broken) => failure ?? broken);
     this.#client.query({
       submit: (wire: { query(text: string): void }) => wire.query(sql),

@@ -2,6 +2,8 @@
 export interface Statement {
   parts: string[];
   names: string[];
+  /** The highest $1, $2 ... that the text itself has; 0 for none. */
+  positional: number;
   /** Something other than space and comments follows a semicolon. */
   several: boolean;
 }
@@ -27,6 +29,7 @@ const tokens = {
   escapeLiteral: /[eE]'(?:[^'\\]|''|\\[\s\S])*(?:'|$)/y,
   literal: /'(?:[^']|'')*(?:'|$)/y,
   identifier: /"(?:[^"]|"")*(?:"|$)/y,
+  positional: /\$\d+/y,
   dollarTag: /\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/y,
   // A word takes its dollar signs and digits with it, so that a$b$ opens no quote.
   word: /[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*/y,
@@ -37,6 +40,7 @@ const tokens = {
 function split(sql: string): Statement {
   const parts: string[] = [];
   const names: string[] = [];
+  let positional = 0;
   let start = 0;
   let ended = false;
   let several = false;
@@ -47,18 +51,20 @@ function split(sql: string): Statement {
       names.push(end.name);
       start = end.index;
     }
+    if (end.positional !== undefined) positional = Math.max(positional, end.positional);
     if (sql[at] === ";") ended = true;
     else if (ended && !end.blank && /\S/.test(sql.slice(at, end.index))) several = true;
     at = end.index;
   }
   parts.push(sql.slice(start));
   // The body of a BEGIN ATOMIC function has semicolons of its own: Postgres itself counts the statements then.
-  return { parts, names, several: several && !/\bbegin\s+atomic\b/i.test(sql) };
+  return { parts, names, positional, several: several && !/\bbegin\s+atomic\b/i.test(sql) };
 }
 
 interface Token {
   index: number;
   name?: string;
+  positional?: number;
   blank?: boolean;
 }
 
@@ -70,6 +76,8 @@ function endOfToken(sql: string, at: number): Token {
     const close = sql.indexOf(sql.slice(at, dollar), dollar);
     return { index: close < 0 ? sql.length : close + (dollar - at) };
   }
+  const positional = sql[at] === "$" ? match(tokens.positional, sql, at) : undefined;
+  if (positional !== undefined) return { index: positional, positional: Number(sql.slice(at + 1, positional)) };
   const index =
     match(tokens.escapeLiteral, sql, at) ??
     match(tokens.word, sql, at) ??

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type ApiError, databaseError, fromPostgres, transactionNotFound, validation } from "./errors.ts";
 import type { Login, Pool } from "./pool.ts";
+import type { Request } from "./request.ts";
 import type { PostgresFailure, Session } from "./session.ts";
 
 const longestMs = 24 * 60 * 60 * 1000;
@@ -8,6 +9,7 @@ const longestMs = 24 * 60 * 60 * 1000;
 export interface Transaction {
   id: string;
   resourceArn: string;
+  secretArn: string;
   login: Login;
   pool: Pool;
   session: Session;
@@ -15,6 +17,9 @@ export interface Transaction {
   idle: NodeJS.Timeout | null;
   longest: NodeJS.Timeout;
 }
+
+/** Work for after the answer: what it costs is not the caller's to wait for. */
+export type Later = (work: () => void) => void;
 
 /** Open transactions by id. One that is left alone is rolled back, and then nobody knows it. */
 export class Transactions {
@@ -25,7 +30,7 @@ export class Transactions {
     this.#idleMs = idleMs;
   }
 
-  async begin(resourceArn: string, login: Login, pool: Pool): Promise<string> {
+  async begin({ resourceArn, secretArn }: Request, login: Login, pool: Pool): Promise<string> {
     const session = await pool.take(login);
     try {
       await session.command("BEGIN ISOLATION LEVEL READ COMMITTED");
@@ -35,27 +40,34 @@ export class Transactions {
     }
     const id = randomBytes(120).toString("base64");
     const longest = setTimeout(() => this.#drop(id), longestMs).unref();
-    const transaction: Transaction = { id, resourceArn, login, pool, session, idle: null, longest };
+    const transaction: Transaction = { id, resourceArn, secretArn, login, pool, session, idle: null, longest };
     this.#open.set(id, transaction);
     this.#rest(transaction);
     return id;
   }
 
   /** The transaction, for one call. Give it back with `rest` or end it with `end`. */
-  use(id: string, resourceArn: string, database: string | undefined): Transaction {
+  use({ transactionId: id = "", resourceArn, secretArn, database }: Request): Transaction {
     const transaction = this.#open.get(id);
-    if (!transaction || transaction.resourceArn !== resourceArn) throw transactionNotFound(id);
+    if (transaction?.resourceArn !== resourceArn || transaction.secretArn !== secretArn) throw transactionNotFound(id);
     if (database !== undefined && database !== transaction.login.database)
       throw validation("Database name is not the same as the transaction's database");
     // Also one that ran into its time limit and went on, see continueAfterTimeout.
     if (transaction.session.busy || transaction.idle === null) throw stillRunning();
+    if (transaction.session.transactionEnded) {
+      this.#drop(id);
+      throw transactionNotFound(id);
+    }
     clearTimeout(transaction.idle);
     transaction.idle = null;
     return transaction;
   }
 
-  rest(transaction: Transaction): void {
-    if (this.#open.has(transaction.id)) this.#rest(transaction);
+  /** Until the next call, unless the statement was a COMMIT or the like: nobody knows the transaction any more then. */
+  rest(transaction: Transaction, later: Later): void {
+    if (!this.#open.has(transaction.id)) return;
+    if (transaction.session.transactionEnded) later(() => this.#drop(transaction.id));
+    else this.#rest(transaction);
   }
 
   /** @returns what ends the session's use, to be called after the answer */
