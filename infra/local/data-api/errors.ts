@@ -14,6 +14,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Destroy the connection in place of an answer. */
+export class Drop extends Error {}
+
 export const validation = (message: string) => new ApiError("ValidationException", 400, message);
 
 export const constraint = (value: string, member: string, rule: string) =>

@@ -1,9 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { ApiError, statementTimeout, unavailable } from "./errors.ts";
+import { ApiError, Drop, statementTimeout, unavailable } from "./errors.ts";
 import type { Chance, FaultOptions } from "./options.ts";
-
-/** Destroy the connection in place of an answer. */
-export class Drop extends Error {}
 
 export type AfterRun = "commitThenDrop" | "commitThenError" | undefined;
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { ApiError } from "./errors.ts";
+import { ApiError, Drop } from "./errors.ts";
 
 /** A request may have so much, headers included. */
 const requestBytes = 4 * 1024 * 1024;
@@ -22,11 +22,12 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
       if (bytes > requestBytes) reject(tooLarge());
       else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
     });
-    // Before "end", the sender went away or was too slow. An error has a stack, so it is not made for nothing.
+    // Before "end", the sender went away or was too slow, or we close. An error has a stack, so it is not made for nothing.
+    const cut = () => reject(bytes > requestBytes ? tooLarge() : new Drop());
     request.on("close", () => {
-      if (!request.readableEnded) reject(tooLarge());
+      if (!request.readableEnded) cut();
     });
-    request.on("error", reject);
+    request.on("error", cut);
   });
 }
 

@@ -25,7 +25,7 @@ export type Operation =
   | "CommitTransaction"
   | "RollbackTransaction";
 
-export const operations = new Map<string, Operation>([
+const operations = new Map<string, Operation>([
   ["/Execute", "ExecuteStatement"],
   ["/BatchExecute", "BatchExecuteStatement"],
   ["/BeginTransaction", "BeginTransaction"],

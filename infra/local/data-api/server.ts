@@ -1,13 +1,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { ApiError } from "./errors.ts";
-import { Drop, Faults } from "./faults.ts";
+import { ApiError, Drop } from "./errors.ts";
+import { Faults } from "./faults.ts";
 import { type Answer, answerOf, readBody, send } from "./http.ts";
 import { type Backend, perform } from "./operations.ts";
 import type { DataApi, DataApiOptions } from "./options.ts";
 import { Pool } from "./pool.ts";
 import { openRecorder, type Recorder } from "./record.ts";
-import { type Operation, operations, type Request, readRequest } from "./request.ts";
+import { type Operation, operationNamed, pathOf, type Request, readRequest } from "./request.ts";
 import { checkSignature } from "./signature.ts";
 import { Transactions } from "./transactions.ts";
 
@@ -16,6 +16,8 @@ interface Service {
   faults: Faults;
   options: DataApiOptions;
   recorder: Recorder | undefined;
+  /** Requests whose body has not arrived in full. */
+  arriving: Set<IncomingMessage>;
 }
 
 /**
@@ -23,13 +25,16 @@ interface Service {
  * where it is not: what runs here is meant to run there.
  */
 export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
+  const faults = new Faults();
+  faults.set(options.faults ?? {});
+  const recorder = options.record ? await openRecorder(options.record) : undefined;
   const service: Service = {
     backend: backendOf(options),
-    faults: new Faults(),
+    faults,
     options,
-    recorder: options.record ? openRecorder(options.record) : undefined,
+    recorder,
+    arriving: new Set(),
   };
-  service.faults.set(options.faults ?? {});
   const running = new Set<Promise<void>>();
   const server = createServer(
     {
@@ -47,24 +52,32 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(options.port ?? 0, options.host ?? "127.0.0.1", 2048, resolve);
+  }).catch(async (error) => {
+    await end();
+    throw error;
   });
   const { port, address, family } = server.address() as AddressInfo;
   let closing: Promise<void> | undefined;
   return {
     port,
     endpoint: `http://${family === "IPv6" ? `[${address}]` : address}:${port}`,
-    faults: service.faults,
+    faults,
     close: () => (closing ??= close()),
   };
 
   async function close(): Promise<void> {
     const closed = new Promise((resolve) => server.close(resolve));
+    for (const request of service.arriving) request.destroy();
     await Promise.all(running);
     server.closeAllConnections();
     await closed;
+    await end();
+  }
+
+  async function end(): Promise<void> {
     service.backend.transactions.close();
     for (const { pool } of service.backend.clusters.values()) pool.close();
-    await service.recorder?.close();
+    await recorder?.close();
   }
 }
 
@@ -81,16 +94,18 @@ function backendOf(options: DataApiOptions): Backend {
 async function handle(request: IncomingMessage, response: ServerResponse, service: Service): Promise<void> {
   const started = performance.now();
   const later: Array<() => void> = [];
-  let call: { operation: Operation; input?: Request } | undefined;
+  const isControl = request.url === "/__faults" && service.options.control === true;
+  let body: Buffer | undefined;
   let answer: Answer | undefined;
   try {
-    const body = await readBody(request);
-    if (request.url === "/__faults" && service.options.control) answer = control(request, body, service.faults);
+    service.arriving.add(request);
+    body = await readBody(request).finally(() => service.arriving.delete(request));
+    if (isControl) answer = control(request, body, service.faults);
     else {
-      call = { operation: operationOf(request) };
+      const operation = operationOf(request);
       checkSignature(request, body, service.options.credentials);
-      call.input = readRequest(call.operation, body.toString("utf8"));
-      answer = await faulty(call.operation, call.input, service, (work) => later.push(work));
+      const input = readRequest(operation, body.toString("utf8"));
+      answer = await faulty(operation, input, service, (work) => later.push(work));
     }
   } catch (error) {
     if (!(error instanceof Drop)) answer = answerOf(error);
@@ -98,23 +113,17 @@ async function handle(request: IncomingMessage, response: ServerResponse, servic
   if (answer) send(response, answer);
   else response.destroy();
   for (const work of later) work();
-  if (call)
-    service.recorder?.write({
-      operation: call.operation,
-      request: call.input,
-      status: answer?.status ?? 0,
-      error: answer?.error,
-      body: answer?.body ?? "null",
-      durationMs: performance.now() - started,
-    });
+  // Of a request whose sender left in the middle there is neither.
+  if (!isControl && (body ?? answer) !== undefined)
+    service.recorder?.write({ request, body, answer, durationMs: performance.now() - started });
 }
 
-function operationOf({ method, url = "" }: IncomingMessage): Operation {
-  const path = url.split("?")[0]!;
+function operationOf(request: IncomingMessage): Operation {
+  const operation = operationNamed(request);
+  if (operation) return operation;
+  const path = pathOf(request.url ?? "");
   if (path === "/ExecuteSql") throw new ApiError("BadRequestException", 400, "This API operation isn't supported");
-  const operation = method === "POST" ? operations.get(path) : undefined;
-  if (!operation) throw new ApiError("UnknownOperationException", 404, `Unknown operation ${method} ${path}`);
-  return operation;
+  throw new ApiError("UnknownOperationException", 404, `Unknown operation ${request.method} ${path}`);
 }
 
 const sqlOf: Partial<Record<Operation, string>> = {
