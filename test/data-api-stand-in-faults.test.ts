@@ -95,6 +95,23 @@ test("19: latency delays, and is counted", async () => {
   expect(api.faults.injected).toEqual({ latencyMs: 1 });
 });
 
+test("19: latency takes a chance as every other fault", async () => {
+  api.faults.set({ latencyMs: 300, latency: { next: 1 } });
+  const slow = insert();
+  expect(await count()).toBe(0);
+  await slow;
+  const startedAt = performance.now();
+  await insert();
+  expect(performance.now() - startedAt).toBeLessThan(300);
+  expect(api.faults.injected).toEqual({ latencyMs: 1 });
+
+  api.faults.set({ latencyMs: 1, latency: 0.5, throttle: { next: 2 } });
+  for (let call = 0; call < 40; call++) await insert().catch(() => {});
+  expect(api.faults.injected.throttle).toBe(2);
+  expect(api.faults.injected.latencyMs).toBeGreaterThan(5);
+  expect(api.faults.injected.latencyMs).toBeLessThan(36);
+});
+
 test("19: the SDK's own retry after a lost answer runs a statement twice, as on AWS", async () => {
   api.faults.set({ commitThenDrop: { next: 1 } });
   await insert(clientOf(api.endpoint, 3));
@@ -153,6 +170,8 @@ describe("the control endpoint", () => {
     '{"throttle":2}',
     '{"throttle":{"next":-1}}',
     '{"latencyMs":"x"}',
+    '{"latencyMs":1,"latency":2}',
+    '{"latency":1}',
   ])("refuses %s and keeps what was set", async (body) => {
     api.faults.set({ throttle: { next: 1 } });
     expect((await control("POST", body)).status).toBe(400);

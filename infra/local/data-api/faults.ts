@@ -4,7 +4,8 @@ import type { Chance, FaultOptions } from "./options.ts";
 
 export type AfterRun = "commitThenDrop" | "commitThenError" | undefined;
 
-const chances = [
+/** Of them a call gets one at the most. */
+const failures = [
   "dropBefore",
   "throttle",
   "serverError",
@@ -12,6 +13,7 @@ const chances = [
   "commitThenDrop",
   "commitThenError",
 ] as const;
+const chances = [...failures, "latency"] as const;
 
 export class Faults {
   readonly injected: Record<string, number> = {};
@@ -39,11 +41,11 @@ export class Faults {
 
   /** Called before a call runs. @returns what is to happen after it has run */
   async beforeRun(sql: string): Promise<AfterRun> {
-    const { match, latencyMs, resumingForMs } = this.#options;
+    const { match, latencyMs, latency, resumingForMs } = this.#options;
     if (match !== undefined && !sql.includes(match)) return undefined;
     if (resumingForMs !== undefined) this.#resuming(resumingForMs);
-    const fault = chances.find((name) => this.#strikes(name));
-    if (latencyMs) {
+    const fault = failures.find((name) => this.#strikes(name));
+    if (latencyMs && (latency === undefined || this.#strikes("latency"))) {
       this.#count("latencyMs");
       await sleep(latencyMs);
     }
@@ -106,6 +108,8 @@ function check(options: FaultOptions): void {
           : (chances as readonly string[]).includes(name) && isChance(value as Chance);
     if (!good) throw new RangeError(`Not a fault: ${name} = ${JSON.stringify(value)}`);
   }
+  if (options.latency !== undefined && !options.latencyMs)
+    throw new RangeError("latency is of no use without latencyMs");
 }
 
 function isChance(value: Chance): boolean {

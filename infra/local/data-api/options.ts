@@ -8,7 +8,7 @@ export interface DataApiOptions {
   faults?: FaultOptions;
   /** Accept POST and DELETE /__faults. */
   control?: boolean;
-  /** A file that gets one JSON line a call. It holds the statements and their parameters. */
+  /** A file that gets one JSON line a call. It holds the statements and their parameters. One that cannot be opened is an error. */
   record?: string;
   /** Postgres connections a cluster gets, open transactions included. */
   maxConnections?: number;
@@ -42,8 +42,10 @@ export interface FaultOptions {
   seed?: number;
   /** Only calls whose SQL contains this; BeginTransaction and the like have the SQL "BEGIN", "COMMIT", "ROLLBACK". */
   match?: string;
-  /** Added to each call, before it runs. */
+  /** Added to a call before it runs. */
   latencyMs?: number;
+  /** Which calls get `latencyMs`: all, unless it is given. */
+  latency?: Chance;
   /** DatabaseResumingException from now on for so long, as when a paused cluster wakes up. */
   resumingForMs?: number;
   /** InternalServerErrorException, ServiceUnavailableError or DatabaseUnavailableException; nothing has run. */
@@ -69,6 +71,9 @@ export interface DataApi {
     /** How many of each kind, since the start. */
     readonly injected: Record<string, number>;
   };
-  /** Lets running calls finish, then closes every connection. Open transactions are rolled back. */
+  /**
+   * Lets running calls finish, then closes every connection. Open transactions are rolled back. A request that has
+   * not arrived in full is no running call.
+   */
   close(): Promise<void>;
 }
