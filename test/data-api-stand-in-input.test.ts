@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { ExecuteStatementCommand, RDSDataClient } from "@aws-sdk/client-rds-data";
@@ -103,6 +104,16 @@ describe("a body that is none", () => {
     ],
     ["a NUL in the database", { ...arns, sql: "SELECT 1", database: "a\0b" }, "DatabaseErrorException"],
     [
+      "a value without a field that nothing asks for",
+      { ...arns, sql: "SELECT 1", parameters: [{ name: "a" }] },
+      "ValidationException",
+    ],
+    [
+      "a value with two fields that nothing asks for",
+      { ...arns, sql: "SELECT 1", parameters: [{ name: "a", value: { isNull: true, stringValue: "" } }] },
+      "ValidationException",
+    ],
+    [
       "a long out of range",
       { ...arns, sql: "SELECT :a", parameters: [{ name: "a", value: { longValue: 1e20 } }] },
       "DatabaseErrorException",
@@ -139,6 +150,26 @@ test("an unknown operation, an old one, and another method", async () => {
 });
 
 describe("signatures", () => {
+  test("names of headers that are not there, or no names of headers", async () => {
+    for (const names of ["host;constructor", "host;x-amz-date;x-nothing", ";;", "__proto__", "host"]) {
+      const authorization = signed.authorization
+        .replace("host;x-amz-date", names)
+        .replace("Credential=any", `Credential=${credentials.accessKeyId}`);
+      const response = await fetch(`${guarded.endpoint}/Execute`, {
+        method: "POST",
+        headers: { ...signed, authorization },
+        body: "{}",
+      });
+      expect([response.status, response.headers.get("x-amzn-errortype")]).toEqual([403, "InvalidSignatureException"]);
+    }
+  });
+
+  test("a date that is none", async () => {
+    const headers = { ...signed, "x-amz-date": "20261399T999999Z" };
+    headers.authorization = headers.authorization.replace("/20260101/", "/20261399/");
+    expect(await post("/Execute", "{}", headers)).toMatchObject({ status: 403, error: "IncompleteSignatureException" });
+  });
+
   test("none, half of one, and one for another service", async () => {
     const refused = async (headers: Record<string, string>) => post("/Execute", "{}", headers);
     expect(await refused({})).toMatchObject({ status: 403, error: "MissingAuthenticationTokenException" });
@@ -170,18 +201,79 @@ describe("signatures", () => {
     });
   });
 
-  test("a signature does not fit another body, nor another day", async () => {
-    const client = new RDSDataClient({ endpoint: guarded.endpoint, region: "eu-west-1", credentials, maxAttempts: 1 });
+  type SignedRequest = { body: string; headers: Record<string, string> };
+  const askChanged = (change: (request: SignedRequest) => void, pair: object = credentials) => {
+    const client = new RDSDataClient({
+      endpoint: guarded.endpoint,
+      region: "eu-west-1",
+      credentials: pair as typeof credentials,
+      maxAttempts: 1,
+    });
     client.middlewareStack.add(
       (next) => (args) => {
-        (args.request as { body: string }).body = JSON.stringify({ ...arns, sql: "SELECT 2" });
+        change(args.request as SignedRequest);
         return next(args);
       },
       { step: "finalizeRequest", priority: "low" },
     );
-    await expect(client.send(new ExecuteStatementCommand({ ...arns, sql: "SELECT 1" }))).rejects.toMatchObject({
-      name: "InvalidSignatureException",
+    return client.send(new ExecuteStatementCommand({ ...arns, sql: "SELECT 1" }));
+  };
+  const otherBody = JSON.stringify({ ...arns, sql: "SELECT 2" });
+
+  test("one with the token of a role fits, and one beside a header that is not signed", async () => {
+    await askChanged(() => {}, { ...credentials, sessionToken: "a+/ token==" });
+    await askChanged(({ headers }) => {
+      headers["x-unsigned"] = "any";
     });
+  });
+
+  test.each<[string, (request: SignedRequest) => void]>([
+    [
+      "another body",
+      (request) => {
+        request.body = otherBody;
+      },
+    ],
+    [
+      "another body whose hash stands in the header",
+      (request) => {
+        request.body = otherBody;
+        request.headers["x-amz-content-sha256"] = createHash("sha256").update(otherBody).digest("hex");
+      },
+    ],
+    [
+      "another value of a header",
+      (request) => {
+        request.headers["content-type"] = "application/x-amz-json-1.1";
+      },
+    ],
+    [
+      "a header that was left out",
+      (request) => {
+        delete request.headers["content-type"];
+      },
+    ],
+    [
+      "another second",
+      (request) => {
+        const stated = request.headers["x-amz-date"]!;
+        request.headers["x-amz-date"] = stated.replace(/\dZ$/, stated.endsWith("0Z") ? "1Z" : "0Z");
+      },
+    ],
+    [
+      "another region",
+      (request) => {
+        request.headers.authorization = request.headers.authorization!.replace("eu-west-1", "eu-west-2");
+      },
+    ],
+  ])("a signature does not fit %s", async (_, change) => {
+    await expect(askChanged(change)).rejects.toMatchObject({
+      name: "InvalidSignatureException",
+      message: expect.stringContaining("does not match"),
+    });
+  });
+
+  test("a signature does not fit another day", async () => {
     const past = new RDSDataClient({
       endpoint: guarded.endpoint,
       region: "eu-west-1",
@@ -256,6 +348,19 @@ describe("connections", () => {
     await Promise.all([other.close(), other.close()]);
     expect((await running).status).toBe(200);
     await expect(fetch(other.endpoint)).rejects.toThrow();
+  });
+
+  test("close does not wait for a body that stalls", async () => {
+    const other = await startDataApi({ clusters: [{ resourceArn: arns.resourceArn, url: postgres.url }] });
+    const stalled = connect(other.port, "127.0.0.1");
+    stalled.on("error", () => {});
+    stalled.write("POST /Execute HTTP/1.1\r\nHost: local\r\nContent-Length: 1000\r\n\r\n{");
+    const body = JSON.stringify({ ...arns, sql: "SELECT pg_sleep(0.3)::text" });
+    const running = fetch(`${other.endpoint}/Execute`, { method: "POST", headers: signed, body });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await other.close();
+    expect(stalled.destroyed || (await text(stalled)) === "").toBe(true);
+    expect((await running).status).toBe(200);
   });
 
   test("a port that is taken is an error, not a crash", async () => {

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { codeOf } from "../../lib/errors.ts";
-import type { DataApi, DataApiOptions } from "../local/data-api/index.ts";
+import type { Credentials, DataApi, DataApiOptions } from "../local/data-api/index.ts";
 import { CommandError, wholeNumber } from "./environment.ts";
 import { stopSignal } from "./stop-signal.ts";
 
@@ -9,6 +9,7 @@ interface DataApiFlags {
   readonly host: string;
   readonly url?: string;
   readonly resourceArn?: string;
+  readonly credentials?: Credentials;
   readonly rotate: boolean;
   readonly control?: true;
   readonly record?: string;
@@ -31,6 +32,14 @@ export const dataApiCommand = (): Command =>
       ).argParser(postgresUrl),
     )
     .option("--resource-arn <arn>", "the cluster it answers for")
+    .addOption(
+      new Option(
+        "--credentials <id:secret>",
+        "the one access key it accepts, signatures verified (default: any key, of which the secret is not looked at)",
+      )
+        .env("STINT_DATA_API_CREDENTIALS")
+        .argParser(credentialPair),
+    )
     .option("--no-rotate", "keep one session warm; without this flag no two calls in a row get the same session")
     .option("--control", "accept POST and DELETE /__faults: failures on demand")
     .option("--record <file>", "write one JSON line a call: statements and parameters")
@@ -48,6 +57,7 @@ async function serve(flags: DataApiFlags): Promise<void> {
       host: flags.host,
       clusters: [{ resourceArn, url: flags.url ?? postgres!.url }],
       rotate: flags.rotate,
+      ...(flags.credentials && { credentials: flags.credentials }),
       ...(flags.control && { control: true }),
       ...(flags.record !== undefined && { record: flags.record }),
       ...(flags.maxConnections !== undefined && { maxConnections: Number(flags.maxConnections) }),
@@ -56,7 +66,7 @@ async function serve(flags: DataApiFlags): Promise<void> {
     process.stdout.write(
       [
         `A stand-in of the RDS Data API, not AWS's: ${api.endpoint} in front of ${behind}. Ctrl-C stops it. To use it:`,
-        `  AWS_ENDPOINT_URL_RDS_DATA=${api.endpoint} AWS_REGION=${LOCAL.region} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local`,
+        `  AWS_ENDPOINT_URL_RDS_DATA=${api.endpoint} AWS_REGION=${LOCAL.region} ${keyOf(flags.credentials)}`,
         `  DATABASE_RESOURCE_ARN=${resourceArn} DATABASE_SECRET_ARN=${LOCAL.secretArn} DATABASE_NAME=${databaseOf(flags.url)}`,
         "",
       ].join("\n"),
@@ -97,4 +107,17 @@ function postgresUrl(text: string): string {
   if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text))
     throw new InvalidArgumentError("It starts with postgres:// or postgresql://.");
   return text;
+}
+
+/** Without its secret: what a command prints may be kept in a log. */
+const keyOf = (pair: Credentials | undefined): string =>
+  pair === undefined
+    ? "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local"
+    : `AWS_ACCESS_KEY_ID=${pair.accessKeyId} AWS_SECRET_ACCESS_KEY=(its secret)`;
+
+function credentialPair(text: string): Credentials {
+  const [, accessKeyId, secretAccessKey] = /^([^:/,\s]+):(\S+)$/.exec(text) ?? [];
+  if (accessKeyId === undefined)
+    throw new InvalidArgumentError("It is an access key's id and its secret: AKID:SECRET.");
+  return { accessKeyId, secretAccessKey: secretAccessKey! };
 }

@@ -8,13 +8,14 @@ import type { DataApi, DataApiOptions } from "./options.ts";
 import { Pool } from "./pool.ts";
 import { openRecorder, type Recorder } from "./record.ts";
 import { type Operation, operationNamed, pathOf, type Request, readRequest } from "./request.ts";
-import { checkSignature } from "./signature.ts";
+import { signatureCheck } from "./signature.ts";
 import { Transactions } from "./transactions.ts";
 
 interface Service {
   backend: Backend;
   faults: Faults;
   options: DataApiOptions;
+  checkSignature: ReturnType<typeof signatureCheck>;
   recorder: Recorder | undefined;
   /** Requests whose body has not arrived in full. */
   arriving: Set<IncomingMessage>;
@@ -32,6 +33,7 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
     backend: backendOf(options),
     faults,
     options,
+    checkSignature: signatureCheck(options.credentials),
     recorder,
     arriving: new Set(),
   };
@@ -103,7 +105,7 @@ async function handle(request: IncomingMessage, response: ServerResponse, servic
     if (isControl) answer = control(request, body, service.faults);
     else {
       const operation = operationOf(request);
-      checkSignature(request, body, service.options.credentials);
+      await service.checkSignature(request, body);
       const input = readRequest(operation, body.toString("utf8"));
       answer = await faulty(operation, input, service, (work) => later.push(work));
     }
