@@ -8,10 +8,19 @@ import { startDataApi } from "../infra/local/data-api/index.ts";
 import { LOCAL } from "../infra/local/stack.ts";
 import { openDatabase } from "./support/database.ts";
 
-const [here, there] = [
-  await openDatabase("data-api", { migrated: false }),
-  await openDatabase("data-api", { migrated: false }),
-];
+/** Where any secret will do, the points of a wrong one show nothing. */
+async function openStandIn(resourceArn: string = LOCAL.resourceArn) {
+  const db = await openDatabase("pg", { migrated: false });
+  const { username, password } = new URL(db.url.replace("@/", "@localhost/"));
+  const secrets = {
+    [LOCAL.secretArn]: { user: decodeURIComponent(username), password: decodeURIComponent(password) },
+  };
+  const api = await startDataApi({ clusters: [{ resourceArn, url: db.url, secrets }] });
+  afterAll(() => api.close());
+  return { url: db.url, sql: db.sql, endpoint: api.endpoint };
+}
+
+const [here, there] = [await openStandIn(), await openStandIn()];
 const targetOf = (db: { url: string; endpoint: string }): Target => ({
   ...LOCAL,
   endpoint: db.endpoint,
@@ -62,13 +71,58 @@ test("every number of the checklist but the faults has a point, and no name stan
   expect(new Set(names).size).toBe(names.length);
 });
 
+const alike = await compare(targetOf(here), targetOf(there));
+
 test("two stand-ins answer alike, and nothing is left behind", async () => {
-  const findings = await compare(targetOf(here), targetOf(there));
-  expect(findings.filter(({ same }) => !same)).toEqual([]);
-  expect(findings.length).toBeGreaterThan(100);
+  expect(alike.filter(({ same }) => !same)).toEqual([]);
+  expect(alike.length).toBeGreaterThan(100);
   // A point that breaks by itself would be alike on both sides.
-  expect(findings.filter(({ standIn }) => JSON.stringify(standIn).includes('"failed"'))).toEqual([]);
+  expect(alike.filter(({ standIn }) => JSON.stringify(standIn).includes('"failed"'))).toEqual([]);
   expect(await schemas()).toEqual([]);
+});
+
+test("what the stand-in says to wrong names and to no signature, to a field, to a time zone and to a COMMIT", () => {
+  const seen = (number: number, name: string) =>
+    alike.find((finding) => finding.number === number && finding.name === name)!.standIn;
+  expect(seen(5, "a cluster that is not there")).toMatchObject({ error: "NotFoundException", status: 404 });
+  expect(seen(5, "a secret that is not there")).toMatchObject({ error: "SecretsErrorException", status: 400 });
+  expect(seen(5, "a request that is not signed")).toMatchObject({
+    error: "MissingAuthenticationTokenException",
+    status: 403,
+  });
+  const { records } = seen(3, "one field a value, on the wire") as { records: object[][] };
+  expect(records[0]!.filter((field) => Object.keys(field).length !== 1)).toEqual([]);
+  expect(records[0]!.slice(0, 6)).toEqual([
+    { longValue: 1 },
+    { longValue: "9007199254740993" },
+    { doubleValue: 1.5 },
+    { doubleValue: "NaN" },
+    { booleanValue: true },
+    { isNull: true },
+  ]);
+  expect(seen(4, "in a transaction with a time zone of its own")).toMatchObject([
+    {},
+    { records: [[{ stringValue: "2026-01-02 03:04:05.500" }]] },
+    {},
+  ]);
+  expect(seen(4, "timestamptz '2026-01-02 00:30:00+05:30'")).toMatchObject({
+    records: [[{ stringValue: "2026-01-01 19:00:00" }]],
+  });
+  for (const sql of ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"])
+    expect(seen(6, `${sql} as a statement`)).toMatchObject([
+      { numberOfRecordsUpdated: 0 },
+      { error: "TransactionNotFoundException" },
+      { error: "TransactionNotFoundException" },
+    ]);
+  expect(seen(8, "$1 beside a name")).toMatchObject({ message: expect.stringMatching(/SQLState: 08P01$/) });
+  expect(seen(8, "$1 in the body of a function")).toMatchObject({ numberOfRecordsUpdated: 0 });
+});
+
+test("a cluster of another name, account and region is not different for that", async () => {
+  const resourceArn = "arn:aws:rds:eu-west-1:123456789012:cluster:another";
+  const elsewhere = await openStandIn(resourceArn);
+  const findings = await compare(targetOf(here), { ...targetOf(elsewhere), resourceArn });
+  expect(findings.filter(({ same }) => !same)).toEqual([]);
 });
 
 test("the points of the time limits, on stand-ins with short ones", async () => {

@@ -104,7 +104,9 @@ async function main(): Promise<number> {
   const { startPostgres } = await import("./postgres.ts");
   const { startDataApi } = await import("./data-api/index.ts");
   const postgres = await startPostgres({ settings: { fsync: "off" } });
-  const api = await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url }] });
+  const { username } = new URL(postgres.url.replace("@/", "@localhost/"));
+  const secrets = { [LOCAL.secretArn]: { user: decodeURIComponent(username) } };
+  const api = await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url: postgres.url, secrets }] });
   try {
     const other = { endpoint: values.endpoint, region: values.region, resourceArn, secretArn, database };
     const findings = await compare({ ...LOCAL, endpoint: api.endpoint }, other, { slow: values.slow === true });

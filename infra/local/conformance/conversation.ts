@@ -1,3 +1,5 @@
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   BatchExecuteStatementCommand,
@@ -41,38 +43,72 @@ export class Conversation {
   readonly schema: string;
   readonly limits: Limits;
   readonly #client: RDSDataClient;
-  readonly #arns: { resourceArn: string; secretArn: string };
+  readonly arns: { readonly resourceArn: string; readonly secretArn: string };
   readonly #database: string;
 
   constructor({ endpoint, region, resourceArn, secretArn, database }: Target, schema: string, limits: Limits) {
     this.#client = new RDSDataClient({ maxAttempts: 1, ...(endpoint && { endpoint }), ...(region && { region }) });
-    this.#arns = { resourceArn, secretArn };
+    this.arns = { resourceArn, secretArn };
     this.#database = database;
     this.schema = schema;
     this.limits = limits;
   }
 
   execute(sql: string, values: Values = {}, more: More = {}) {
-    const input = { ...this.#arns, database: this.#database, parameters: parametersOf(values), ...more };
-    return this.#client.send(new ExecuteStatementCommand({ ...input, sql: this.#named(sql) }));
+    return this.#client.send(this.#command(sql, values, more));
+  }
+
+  /** The answer's body as it came: the SDK reads one field of a value, and would hide a second. */
+  async onTheWire(sql: string): Promise<unknown> {
+    const command = this.#command(sql);
+    let body = "";
+    command.middlewareStack.add(
+      (next) => async (args) => {
+        const result = await next(args);
+        const response = result.response as { body: Readable | Uint8Array };
+        body = await text(response.body as Readable);
+        response.body = Buffer.from(body);
+        return result;
+      },
+      { step: "deserialize", priority: "low" },
+    );
+    await this.#client.send(command);
+    return JSON.parse(body, keepDigits);
+  }
+
+  unsigned(sql: string) {
+    const command = this.#command(sql);
+    command.middlewareStack.add(
+      (next) => (args) => {
+        delete (args.request as { headers: Record<string, string> }).headers.authorization;
+        return next(args);
+      },
+      { step: "finalizeRequest", priority: "low" },
+    );
+    return this.#client.send(command);
+  }
+
+  #command(sql: string, values: Values = {}, more: More = {}) {
+    const input = { ...this.arns, database: this.#database, parameters: parametersOf(values), ...more };
+    return new ExecuteStatementCommand({ ...input, sql: this.#named(sql) });
   }
 
   batch(sql: string, sets: Values[], transactionId?: string) {
-    const input = { ...this.#arns, database: this.#database, parameterSets: sets.map(parametersOf), transactionId };
+    const input = { ...this.arns, database: this.#database, parameterSets: sets.map(parametersOf), transactionId };
     return this.#client.send(new BatchExecuteStatementCommand({ ...input, sql: this.#named(sql) }));
   }
 
   async begin(): Promise<string> {
-    const command = new BeginTransactionCommand({ ...this.#arns, database: this.#database });
+    const command = new BeginTransactionCommand({ ...this.arns, database: this.#database });
     return (await this.#client.send(command)).transactionId!;
   }
 
   commit(transactionId: string) {
-    return this.#client.send(new CommitTransactionCommand({ ...this.#arns, transactionId }));
+    return this.#client.send(new CommitTransactionCommand({ ...this.arns, transactionId }));
   }
 
   rollback(transactionId: string) {
-    return this.#client.send(new RollbackTransactionCommand({ ...this.#arns, transactionId }));
+    return this.#client.send(new RollbackTransactionCommand({ ...this.arns, transactionId }));
   }
 
   /** What one call shows: its answer, or its error, without what differs from call to call. */
@@ -110,14 +146,24 @@ export class Conversation {
   }
 
   #comparable(answer: unknown): unknown {
-    const text = JSON.stringify(answer, (key, value) => {
+    const shown = JSON.stringify(answer, (key, value) => {
       if (key === "$metadata") return undefined;
       if (key === "transactionId") return "(an id)";
       if (value instanceof Uint8Array) return { base64: Buffer.from(value).toString("base64") };
       return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
     });
-    return JSON.parse(text.replaceAll(this.schema, "SCHEMA"));
+    const mine = [this.schema, this.arns.resourceArn, this.arns.secretArn];
+    const names = ["SCHEMA", "CLUSTER", "SECRET"];
+    const text = mine.reduce((seen, name, at) => seen.replaceAll(name, names[at]!), shown);
+    return JSON.parse(text.replaceAll(accountAndRegion, "$1REGION:ACCOUNT:"));
   }
+}
+
+const accountAndRegion = /(arn:aws[\w-]*:\w+:)[\w-]*:\d*:/g;
+
+/** What JavaScript cannot hold is shown as text. */
+function keepDigits(_: string, value: unknown, context?: { source?: string }): unknown {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? context?.source : value;
 }
 
 function errorOf(thrown: unknown) {

@@ -17,6 +17,22 @@ async function inTurn(api: Conversation, works: Array<() => Promise<unknown>>): 
 
 /** Those of several calls in turn, or of one whose answer is not compared as it comes. */
 export const stories: Point[] = [
+  story(3, "one field a value, on the wire", (api) => api.see(() => api.onTheWire(oneOfEach))),
+  story(4, "in a transaction with a time zone of its own", async (api) => {
+    const transactionId = await api.begin();
+    return await inTurn(api, [
+      () => api.execute("SELECT set_config('timezone', 'Asia/Kolkata', true)", {}, { transactionId }),
+      () => api.execute("SELECT timestamptz '2026-01-02 03:04:05.5Z' AS value", {}, { transactionId }),
+      () => api.rollback(transactionId),
+    ]);
+  }),
+  story(5, "a cluster that is not there", (api) =>
+    api.see(() => api.execute("SELECT 1", {}, { resourceArn: nobodys(api.arns.resourceArn) })),
+  ),
+  story(5, "a secret that is not there", (api) =>
+    api.see(() => api.execute("SELECT 1", {}, { secretArn: nobodys(api.arns.secretArn) })),
+  ),
+  story(5, "a request that is not signed", (api) => api.see(() => api.unsigned("SELECT 1"))),
   story(6, "commit, then the id is gone", async (api) => {
     const transactionId = await api.begin();
     return await inTurn(api, [
@@ -50,12 +66,26 @@ export const stories: Point[] = [
       () => api.commit(transactionId),
     ]);
   }),
+  // Where it is not forgotten, AWS's connection is lost until the transaction's time limit.
+  ...["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"].map((sql) =>
+    story(6, `${sql} as a statement`, async (api) => {
+      const transactionId = await api.begin();
+      return await inTurn(api, [
+        () => api.execute(sql, {}, { transactionId }),
+        () => api.execute("SELECT 1", {}, { transactionId }),
+        () => api.commit(transactionId),
+      ]);
+    }),
+  ),
   story(6, "an id nobody gave", (api) => api.see(() => api.rollback("bm9ib2R5"))),
   story(10, "a row of 100,000 characters", (api) =>
     api.see(async () => (await api.execute("SELECT repeat('x', 100000)")).records![0]![0]!.stringValue!.length),
   ),
   story(13, "a batch with RETURNING", (api) =>
     api.see(() => api.batch("INSERT INTO {s}.item (label) VALUES (:p) RETURNING id", [{ p: s("x1") }, { p: s("x2") }])),
+  ),
+  story(13, "a batch that returns over 1 MiB", (api) =>
+    api.see(() => api.batch("SELECT repeat(:p, 1000000)", [{ p: s("x") }, { p: s("y") }])),
   ),
   story(13, "a batch whose second set fails", async (api) =>
     inTurn(api, [
@@ -110,6 +140,13 @@ export const stories: Point[] = [
     ]),
   ),
 ];
+
+const oneOfEach = `SELECT 1::int2, 9007199254740993::int8, 1.5::float8, 'NaN'::float8, true, NULL::int, 'a'::text,
+  1.50::numeric, '{"b": 1}'::jsonb, '9b0f3c5e-0000-4000-8000-000000000000'::uuid, '\\x0001ff'::bytea, date '2026-01-02',
+  ARRAY[1,2], ARRAY[1,NULL], ARRAY['a'], timestamptz '2026-01-02 03:04:05.5+02'`;
+
+/** Of the same account and region. */
+const nobodys = (arn: string): string => arn.replace(/[^:]+$/, "stint-conformance-nowhere");
 
 const sleeping = ({ limits }: Conversation): string => `SELECT pg_sleep(${(limits.statementMs * 1.2) / 1000})::text`;
 
