@@ -104,7 +104,9 @@ const open = async (): Promise<Socket> => {
   return socket;
 };
 
-test("10,000 requests: each has its answer, and the next caller does not notice", { timeout: 180_000 }, async () => {
+test("10,000 requests within a minute: each has its answer, and the next caller does not notice", {
+  timeout: 60_000,
+}, async () => {
   await db.sql("CREATE TABLE public.t (n int)");
   const random = new Random(seed);
   const wrong: string[] = [];
