@@ -1,26 +1,27 @@
 /** One attempt at a task: a handler under a timeout and an abort signal, and the result to hand in. */
+
+import { Context } from "./attempt-context.ts";
 import { delayFor } from "./backoff.ts";
 import { codeOf, StintError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import type { ClaimedTask, Result } from "./messages.ts";
 import { decodePayload, encodeReport, REPORT_BYTES } from "./payload.ts";
-import type { TaskContext, TaskHandler } from "./task.ts";
-import { inSpan } from "./trace.ts";
+import type { TaskHandler } from "./task.ts";
+import { inSpan, isTraced } from "./trace.ts";
 
 /** Most bytes of an error kept with a run. */
 export const ERROR_BYTES = 8192;
 /** How long a handler that was aborted may take to end before its place is given away. */
 const SETTLE_MS = 1000;
 
-export interface AttemptOptions {
-  readonly handler: TaskHandler;
-  readonly task: ClaimedTask;
+/** What all attempts of an invocation at one database have in common. */
+export interface AttemptSurroundings {
   /** Whether the lease still runs, asked at the last moment: one started just before may have blocked the event loop. When not, it calls `leave`. */
   readonly mayStart: () => boolean;
-  /** Takes what the handler reports. */
-  readonly onProgress: (value: unknown) => void;
+  /** Takes what a handler reports. */
+  readonly onProgress: (task: ClaimedTask, value: unknown) => void;
   readonly backoffDefaultMs: number;
-  readonly log: Log;
+  readonly logOf: (task: ClaimedTask) => Log;
 }
 
 export interface AttemptEnd {
@@ -36,7 +37,9 @@ interface Cut {
 
 /** Runs the handler to its end, its timeout, or until it is told to leave. What most handlers never ask for, such as a signal, is made when they do. */
 export class Attempt {
-  readonly #options: AttemptOptions;
+  readonly #handler: TaskHandler;
+  readonly #task: ClaimedTask;
+  readonly #around: AttemptSurroundings;
   /** Never rejects. */
   readonly done: Promise<AttemptEnd>;
   #cut: Cut | undefined;
@@ -45,8 +48,10 @@ export class Attempt {
   #settle: (() => void) | undefined;
   #abandoning: NodeJS.Timeout | undefined;
 
-  constructor(options: AttemptOptions) {
-    this.#options = options;
+  constructor(handler: TaskHandler, task: ClaimedTask, around: AttemptSurroundings) {
+    this.#handler = handler;
+    this.#task = task;
+    this.#around = around;
     this.done = this.#run();
   }
 
@@ -71,7 +76,8 @@ export class Attempt {
     this.#abandoning = setTimeout(() => this.#settle?.(), SETTLE_MS);
   }
 
-  #signal(): AbortSignal {
+  /** Made when it is asked for. */
+  get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
       if (this.#cut !== undefined) this.#controller.abort(this.#cut.reason);
@@ -80,23 +86,24 @@ export class Attempt {
   }
 
   async #run(): Promise<AttemptEnd> {
-    const { handler, task, backoffDefaultMs } = this.#options;
+    const task = this.#task;
+    const { id, attempt } = task;
     const startedAt = performance.now();
-    const finish = (outcome: Result["outcome"], more: Partial<Result> = {}): Result => ({
-      id: task.id,
-      attempt: task.attempt,
+    const finish = (outcome: Result["outcome"], more?: Partial<Result>): Result => ({
+      id,
+      attempt,
       outcome,
       startedAt,
       finishedAt: performance.now(),
       ...more,
     });
     try {
-      const value = encodeReport(await inSpan(task, () => this.#execute()));
-      return { result: finish("SUCCESS", value === undefined ? {} : { value }) };
+      const value = encodeReport(await (isTraced() ? inSpan(task, () => this.#execute()) : this.#execute()));
+      return { result: value === undefined ? finish("SUCCESS") : finish("SUCCESS", { value }) };
     } catch (error) {
       if (this.#cut?.by === "lease") return { result: finish("RELEASED") };
       if (this.#cut?.by === "operator") return { result: finish("CANCELLED", { error: describeError(error) }), error };
-      return { result: finish(...failureOf(error, handler, task, backoffDefaultMs)), error };
+      return { result: finish(...failureOf(error, this.#handler, task, this.#around.backoffDefaultMs)), error };
     } finally {
       this.#over = true;
       clearTimeout(this.#abandoning);
@@ -104,9 +111,8 @@ export class Attempt {
   }
 
   async #execute(): Promise<unknown> {
-    const { handler, task, mayStart } = this.#options;
-    const { timeoutMs, payload: schema } = handler.definition;
-    const decoded = decodePayload(schema, task.payload);
+    const { timeoutMs, payload: schema } = this.#handler.definition;
+    const decoded = decodePayload(schema, this.#task.payload);
     if ("problem" in decoded)
       throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
     const timer = setTimeout(
@@ -114,11 +120,11 @@ export class Attempt {
       timeoutMs,
     );
     try {
-      const context = this.#context(Date.now() + timeoutMs);
+      const context = new Context(this, this.#task, this.#around.logOf, Date.now() + timeoutMs);
       // After those that were started with it: each of them may have blocked the event loop.
       await undefined;
-      if (this.#cut === undefined && mayStart() && this.#cut === undefined) {
-        const value = await this.#settled(handler.run(decoded.payload as never, context));
+      if (this.#cut === undefined && this.#around.mayStart() && this.#cut === undefined) {
+        const value = await this.#settled(this.#handler.run(decoded.payload as never, context));
         if (this.#cut === undefined) return value;
       }
     } catch (error) {
@@ -137,26 +143,12 @@ export class Attempt {
     });
   }
 
-  #context(deadlineMs: number): TaskContext {
-    const { task, log, onProgress } = this.#options;
-    const signal = (): AbortSignal => this.#signal();
-    return {
-      get signal() {
-        return signal();
-      },
-      attempt: task.attempt,
-      taskId: task.id,
-      get deadline() {
-        return new Date(deadlineMs);
-      },
-      log,
-      progress: (value) => {
-        const kept = encodeReport(value);
-        if (kept === undefined)
-          throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
-        if (this.#cut === undefined) onProgress(kept);
-      },
-    };
+  /** Told by the handler, as long as it is its own. */
+  report(value: unknown): void {
+    const kept = encodeReport(value);
+    if (kept === undefined)
+      throw new StintError("option_invalid", `progress takes JSON of at most ${REPORT_BYTES} bytes.`);
+    if (this.#cut === undefined) this.#around.onProgress(this.#task, kept);
   }
 }
 

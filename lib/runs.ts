@@ -1,5 +1,5 @@
 /** What an invocation runs for one database: starts what was claimed, keeps results and progress until they are handed in. */
-import { Attempt } from "./attempt.ts";
+import { Attempt, type AttemptSurroundings } from "./attempt.ts";
 import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
@@ -27,6 +27,7 @@ export interface RunsOptions {
 
 export class Runs {
   readonly #options: RunsOptions;
+  readonly #around: AttemptSurroundings;
   readonly #running = new Map<string, { readonly attempt: Attempt; readonly told: Promise<void> }>();
   readonly #progress = new Map<string, Progress>();
   readonly #counters = new Counters();
@@ -36,6 +37,14 @@ export class Runs {
 
   constructor(options: RunsOptions) {
     this.#options = options;
+    const { lease, log, settings } = options;
+    this.#around = {
+      mayStart: () => lease.holds(),
+      onProgress: ({ id, attempt }, value) => void this.#progress.set(id, { id, attempt, value }),
+      backoffDefaultMs: settings.backoffDefaultMs,
+      logOf: ({ id, identifier, attempt, traceParent }) =>
+        log.with({ task: id, identifier, attempt, ...traceField(traceParent) }),
+    };
     const { signal } = options;
     // One listener for all: a signal's own list is walked for each that comes or goes.
     signal.addEventListener("abort", () => {
@@ -79,7 +88,7 @@ export class Runs {
   }
 
   start(task: ClaimedTask): void {
-    const { lease, registry, places, log, settings, signal } = this.#options;
+    const { lease, registry, places, signal } = this.#options;
     const handler = registry.handlers.get(task.identifier);
     // Told again: it runs already. A lease that has run out: it is somebody else's.
     if (this.#running.has(task.id) || !lease.holds()) return;
@@ -90,23 +99,14 @@ export class Runs {
     places.enter(task.suspect);
     const startedAt = performance.now();
     this.#options.pickUps.add(Math.max(0, Date.now() - Date.parse(task.scheduledFor)));
-    const { id, identifier, attempt, traceParent } = task;
-    const ofTask = log.with({ task: id, identifier, attempt, ...traceField(traceParent) });
-    const run = new Attempt({
-      handler,
-      task,
-      mayStart: () => lease.holds(),
-      onProgress: (value) => void this.#progress.set(task.id, { id: task.id, attempt: task.attempt, value }),
-      backoffDefaultMs: settings.backoffDefaultMs,
-      log: ofTask,
-    });
+    const run = new Attempt(handler, task, this.#around);
     const told = run.done.then(({ result, error }) => {
       this.#running.delete(task.id);
       this.#progress.delete(task.id);
       this.#count(task, result);
       this.#keep(result);
       places.leave(performance.now() - startedAt);
-      ofTask.info("task run", {
+      this.#around.logOf(task).info("task run", {
         outcome: result.outcome,
         durationMs: Math.round(result.finishedAt - result.startedAt),
       });

@@ -2,6 +2,7 @@
 import {
   context,
   isSpanContextValid,
+  ProxyTracerProvider,
   propagation,
   ROOT_CONTEXT,
   type SpanContext,
@@ -21,6 +22,12 @@ export function activeTraceParent(): string | null {
 
 /** It stands for whichever SDK is registered, also later. */
 const tracer = trace.getTracer("stint");
+
+/** Whether an SDK is registered, by now: without one a span is work for nobody. */
+export function isTraced(): boolean {
+  const provider = trace.getTracerProvider();
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer("stint") !== undefined;
+}
 
 /** Runs an attempt in a span of its own, linked to the one that enqueued the task. */
 export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T> {
