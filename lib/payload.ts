@@ -50,7 +50,7 @@ export function encodeReport(value: unknown): unknown {
 export const tooLarge = (identifier: string, bytes?: number): StintError =>
   new StintError(
     "payload_too_large",
-    `${identifier}: the payload has ${bytes === undefined ? "too many" : bytes} bytes of JSON text, at most ${PAYLOAD_BYTES} are allowed. Put large data into an object store and its key into the payload.`,
+    `${identifier}: the payload has ${bytes === undefined ? "too many" : bytes} bytes of JSON text, at most ${PAYLOAD_BYTES} are allowed. Put large data into an object store and its key into the payload: README, "More than 48 KiB".`,
   );
 
 function check(schema: PayloadSchema, value: unknown): string | undefined {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod/mini";
 import { store } from "../lib/enqueue-store.ts";
@@ -56,6 +57,13 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     await expect(tasks.enqueue(note, bad as never)).rejects.toMatchObject({ code });
     await expect(tasks.enqueueMany(note, [{ text: "good" }, bad as never])).rejects.toMatchObject({ code });
     expect(await stored()).toBe(0);
+  });
+
+  test("a payload that is too large is told what to do, where the README shows it", async () => {
+    const refused = expect(tasks.enqueue(note, { text: "x".repeat(PAYLOAD_BYTES) })).rejects;
+    await refused.toThrow(/object store and its key into the payload: README, "More than 48 KiB"/);
+    const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+    expect(readme).toMatch(/^### More than 48 KiB$[\s\S]*PutObjectCommand[\s\S]*GetObjectCommand[\s\S]*NoSuchKey/m);
   });
 
   test("the database has the same limit as the client", async () => {
