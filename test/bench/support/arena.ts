@@ -15,8 +15,8 @@ export interface Arena {
   inFresh<T>(turn: (database: FreshDatabase) => Promise<T>): Promise<T>;
 }
 
-/** The same for all. Durable as in production: fsync and synchronous_commit stay on. */
-export const POSTGRES_SETTINGS = { max_connections: "200", shared_buffers: "512MB", max_wal_size: "4GB" };
+/** The same for all. Durable as in production: fsync and synchronous_commit stay on. Of 24 GB the manual would have a quarter as shared buffers. */
+export const POSTGRES_SETTINGS = { max_connections: "200", shared_buffers: "2GB", max_wal_size: "4GB" };
 
 export async function inArena<T>(
   work: (arena: Arena) => Promise<T>,
