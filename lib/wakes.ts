@@ -32,11 +32,13 @@ export async function arrangingWakes<T>(
 ): Promise<T> {
   const { arrangeNextWake, queueWake } = await import("./wake-queue.ts");
   const send = queueWake(queueUrl, sqsEndpoint === undefined ? {} : { endpoint: sqsEndpoint });
-  const arrange = (beginning: boolean) => arrangeNextWake({ ...options, graceMs, send, beginning });
+  const arrange = (beginning: boolean, more: { waitMs?: number } = {}) =>
+    arrangeNextWake({ ...options, graceMs, send, beginning, ...more });
   await arrange(true);
   try {
     return await work(() => arrange(false));
   } finally {
-    await arrange(false);
+    // No lease runs any more, and what is under way when the function answers may never end.
+    await arrange(false, { waitMs: graceMs / 2 });
   }
 }

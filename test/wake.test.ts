@@ -7,7 +7,7 @@ import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
-import { silentLog } from "../lib/log.ts";
+import { createLog, silentLog } from "../lib/log.ts";
 import { createProcessorHandler } from "../lib/processor.ts";
 import { createRegistry } from "../lib/registry.ts";
 import { readTick, runTick } from "../lib/tick.ts";
@@ -260,6 +260,7 @@ describe("wakes at a time, through a queue", async () => {
   const note = defineTask({ identifier: "note", payload: z.object({}) });
   const client = createTaskClient({ database: db.database });
   const registry = createRegistry([note.handle(() => {})], null);
+  const quick = { sleepIntervalMs: 100, backoffDefaultMs: 0, invocationMs: 900_000 };
   const sent: number[] = [];
   // Stands for SQS: takes messages, in the JSON protocol, and keeps their delays.
   const queue = createServer((request, response) => {
@@ -347,13 +348,7 @@ describe("wakes at a time, through a queue", async () => {
   });
 
   test("a call that finds nothing to do leads to no other; one that works is guarded before it claims", async () => {
-    const settings = {
-      sleepIntervalMs: 100,
-      graceMs: 20_000,
-      queuePopSize: 4,
-      backoffDefaultMs: 0,
-      invocationMs: 900_000,
-    };
+    const settings = { ...quick, graceMs: 20_000, queuePopSize: 4 };
     const underWay: number[][] = [];
     const beforeClaim: number[] = [];
     const working = createRegistry([note.handle(() => void underWay.push([...sent]))], null);
@@ -385,6 +380,73 @@ describe("wakes at a time, through a queue", async () => {
     expect(sent).toEqual([]);
   });
 
+  describe.each(ADAPTERS)("beside a database that does not answer over %s", async (adapter) => {
+    const other = await openDatabase(adapter);
+    /** Whoever asks it when to wake waits until the lock is given back. */
+    const hang = async (): Promise<() => Promise<void>> => {
+      await reset(other);
+      await other.sql("TRUNCATE arranged_wake");
+      await register(other, registry.release, { note: {} });
+      const holder = await other.client();
+      await holder.query("BEGIN; LOCK TABLE arranged_wake");
+      return async () => void (await holder.query("COMMIT"));
+    };
+
+    test("the other's wake is sent, and nobody waits; what is answered later is sent all the same", async () => {
+      const release = await hang();
+      await client.enqueue(note, {}, dueIn(300));
+      await createTaskClient({ database: other.database }).enqueue(note, {}, dueIn(600));
+      sent.length = 0;
+      await arrangeNextWake({ ...common, databases: [other.database, db.database], beginning: false });
+      expect(sent).toEqual([expect.closeTo(300, -2)]);
+      await release();
+      await vi.waitUntil(() => sent.length === 2, 20_000);
+      expect(sent[1]).toBeGreaterThan(sent[0]!);
+    });
+
+    test("the other's lease and tasks are none the worse", async () => {
+      const release = await hang();
+      const settings = { ...quick, graceMs: 8000, queuePopSize: 4 };
+      await client.enqueueMany(note, [{}, {}, {}]);
+      const lines: string[] = [];
+      const report = await arrangingWakes(
+        { graceMs: settings.graceMs, sqsEndpoint: endpoint } as Config,
+        `${endpoint}/000000000000/stint-wakes`,
+        { databases: [db.database, other.database], release: registry.release, log: silentLog },
+        (beforeWork) =>
+          runTick(readTick({ wake: true }, 2), {
+            databases: [db.database, other.database],
+            registry,
+            settings,
+            log: createLog(({ message }) => lines.push(message)),
+            beforeWork,
+          }),
+      );
+      expect(report).toMatchObject({ succeeded: 3, left: "nothing_due" });
+      expect(lines.filter((line) => line === "task run")).toHaveLength(3);
+      for (const one of [db, other])
+        expect(await one.sql("SELECT 1 FROM heartbeat WHERE ended_at IS NULL")).toHaveLength(0);
+      await release();
+    });
+  });
+
+  test("a queue that does not answer holds up nobody for longer than an eighth of the grace period", async () => {
+    const silent = createServer((request) => void request.resume());
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const there = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    await client.enqueue(note, {}, dueIn(300));
+    const hopeless = queueWake(`${there}/000000000000/stint-wakes`, { endpoint: there });
+    const state: string[] = [];
+    const send = async (delayMs: number): Promise<void> => {
+      state.push("asked");
+      await hopeless(delayMs).finally(() => state.push("given up"));
+    };
+    await arrangeNextWake({ ...common, send, graceMs: 5000, beginning: false });
+    expect(state).toEqual(["asked"]);
+    silent.closeAllConnections();
+    silent.close();
+  });
+
   test("the application's schedules call somebody; the built-in ones run when somebody comes", async () => {
     const schedule = (identifier: string, seconds: number) =>
       db.sql(
@@ -409,13 +471,7 @@ describe("wakes at a time, through a queue", async () => {
     await db.sql(
       "UPDATE heartbeat SET last_seen_at = last_seen_at - interval '1 minute', seen_since = seen_since - interval '1 minute'",
     );
-    const settings = {
-      sleepIntervalMs: 100,
-      graceMs: 1000,
-      queuePopSize: 4,
-      backoffDefaultMs: 0,
-      invocationMs: 900_000,
-    };
+    const settings = { ...quick, graceMs: 1000, queuePopSize: 4 };
     const options = { databases: [db.database], registry, settings, log: silentLog };
     const report = await runTick(readTick({ Records: [{ body: '{"wake":true}' }] }, 2), options);
     expect(report).toMatchObject({ slot: 1, rescued: 1, succeeded: 1, left: "nothing_due" });
