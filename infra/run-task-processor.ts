@@ -9,6 +9,7 @@ import { codeOf, StintError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { Places } from "../lib/places.ts";
 import { createRegistry, type Registry } from "../lib/registry.ts";
+import { exchange } from "../lib/sql/exchange.ts";
 import { pendingMigrations } from "../lib/sql/migrate.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import type { Wake } from "../lib/wake.ts";
@@ -113,9 +114,10 @@ interface Seating extends TaskProcessorOptions {
   readonly resident: boolean;
 }
 
-/** Takes a seat, and another whenever that one is lost, until the signal aborts. False when it ended with a lease lost. */
+/** Takes a seat, and another whenever that one is lost, until the signal aborts. False when something may be held at its end. */
 async function keepSeated(seating: Seating): Promise<boolean> {
-  const { config, signal } = seating;
+  const { config, signal, database } = seating;
+  const exchanges = noteAnswers(database);
   const log = seating.log.with({
     thread: seating.thread,
     ...(config.databases.length > 1 && { database: seating.name }),
@@ -124,18 +126,37 @@ async function keepSeated(seating: Seating): Promise<boolean> {
   let told = true;
   for (let failures = 0; !signal.aborted; ) {
     try {
-      const report = await sitDown(seating, called);
+      const report = await sitDown(seating, exchanges.database, called);
       failures = 0;
-      // Without an answer there was no claim to tell of: the signal came before the first.
-      told = report === undefined || report.left !== "lease_lost" || report.epoch === 0;
+      if (report?.left !== "lease_lost") told = true;
+      // Where the signal came before the first answer, nothing was claimed, unless a request may have been handled.
+      else if (report.epoch > 0 || exchanges.areInDoubt()) told = false;
       const waitMs = pauseAfter(report, seating, log);
       called = seating.resident ? void (await pause(waitMs, signal)) : await seating.resting.rest(waitMs, signal);
     } catch (error) {
+      // It may have been refused while it held something.
+      told = false;
       await backOff(error, failures, log, signal);
       failures += 1;
     }
   }
   return told;
+}
+
+/** Passes all on, and knows whether an exchange that may have been handled is still without an answer. */
+function noteAnswers(database: Database): { database: Database; areInDoubt: () => boolean } {
+  let inDoubt = false;
+  const query: Database["query"] = async (statement, values, options) => {
+    try {
+      const rows = await database.query(statement, values, options);
+      if (statement.name === exchange.name) inDoubt = false;
+      return rows;
+    } catch (error) {
+      if (statement.name === exchange.name) inDoubt ||= !(error instanceof DatabaseError) || error.retry === "unknown";
+      throw error;
+    }
+  };
+  return { database: { ...database, query }, areInDoubt: () => inDoubt };
 }
 
 /** Tells how it went, and how long to wait before the next seat. */
@@ -157,10 +178,14 @@ function pauseAfter(report: InvocationReport | undefined, { config, signal }: Se
 }
 
 /** Takes the slot it is called for or the lowest free one, and stays there as long as it may. Undefined: none was free. */
-async function sitDown(seating: Seating, called: number | undefined): Promise<InvocationReport | undefined> {
-  const { config, databases, database, registry, seats, resident, places, log, signal } = seating;
+async function sitDown(
+  seating: Seating,
+  database: Database,
+  called: number | undefined,
+): Promise<InvocationReport | undefined> {
+  const { config, databases, registry, seats, resident, places, log, signal } = seating;
   const settings = { ...config, invocationMs: null };
-  const recurringDatabase = databases.at(-1)!;
+  const recurringDatabase = seating.database === databases.at(-1) ? database : databases.at(-1)!;
   for (let place = called === undefined ? 0 : -1; place < SEATS && !signal.aborted; place += 1) {
     const slot = place < 0 ? called! : place;
     if (seats.has(slot)) continue;
