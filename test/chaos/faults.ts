@@ -18,6 +18,19 @@ const DATABASE_FAULTS = {
   failover: 4,
 } as const;
 
+const API_FAULTS = {
+  dropBefore: 1,
+  throttle: 1,
+  serverError: 1,
+  statementTimeout: 1,
+  commitThenDrop: 1,
+  commitThenError: 1,
+  latencyMs: 1,
+  resumingForMs: 1,
+  all: 1,
+  partition: 1.6,
+} as const;
+
 const OTHERS = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
 const FAILOVER_MS = 2000;
 
@@ -38,7 +51,7 @@ export class DatabaseFaults {
     this.#running = Promise.all([this.#loop(), this.#dataApi()]);
   }
 
-  /** Resolves when everything is as it should be. */
+  /** Resolves when each fault has been there and everything is as it should be. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#running;
@@ -49,10 +62,10 @@ export class DatabaseFaults {
   }
 
   async #loop(): Promise<void> {
-    while (!this.#stopped) {
+    const deal = this.#random.deal(DATABASE_FAULTS);
+    while (!this.#stopped || deal.left > 0) {
       await sleep(this.#random.between(100, 1200));
-      if (this.#stopped) break;
-      const fault = this.#random.weighted(DATABASE_FAULTS);
+      const fault = deal.next();
       this.#counts.add(`database.${fault}`);
       await this.#strike(fault);
     }
@@ -117,36 +130,30 @@ export class DatabaseFaults {
   }
 
   async #dataApi(): Promise<void> {
-    while (!this.#stopped) {
-      const { graceMs } = this.#world;
-      if (this.#random.chance(0.15)) {
+    const deal = this.#random.deal(API_FAULTS);
+    const { faults } = this.#world.dataApi;
+    while (!this.#stopped || deal.left > 0) {
+      const first = deal.left > 0;
+      const fault = deal.next();
+      if (fault === "partition") {
         // Those behind the Data API reach nothing for longer than the grace period; those over pg go on, and take their tasks.
         this.#counts.add("data_api.partition");
-        await this.#world.dataApi.faults.set({ dropBefore: 1 });
-        await sleep(this.#random.between(1.2, 2.5) * graceMs);
+        await faults.set({ dropBefore: 1 });
+        await sleep(this.#random.between(1.2, 2.5) * this.#world.graceMs);
       } else {
-        await this.#world.dataApi.faults.set(this.#apiFaults());
-        await sleep(this.#random.between(300, 1500));
+        const times = async (): Promise<number> => (await faults.injected())[fault] ?? 0;
+        const before = await times();
+        await faults.set(this.#apiFaults(fault, first));
+        do await sleep(this.#random.between(300, 1200));
+        while (first && fault !== "all" && (await times()) === before);
       }
-      await this.#world.dataApi.faults.clear();
-      await sleep(this.#random.between(100, 800));
+      await faults.clear();
+      await sleep(this.#random.between(50, 400));
     }
   }
 
-  #apiFaults(): FaultOptions {
+  #apiFaults(one: Exclude<keyof typeof API_FAULTS, "partition">, first: boolean): FaultOptions {
     const seed = this.#random.below(2 ** 31);
-    const often = this.#random.pick([0.03, 0.1, 0.3]);
-    const one = this.#random.pick([
-      "dropBefore",
-      "throttle",
-      "serverError",
-      "statementTimeout",
-      "commitThenDrop",
-      "commitThenError",
-      "latencyMs",
-      "resumingForMs",
-      "all",
-    ] as const);
     switch (one) {
       case "latencyMs":
         return { seed, latencyMs: this.#random.between(10, 300) };
@@ -164,7 +171,7 @@ export class DatabaseFaults {
           commitThenError: 0.05,
         };
       default:
-        return { seed, [one]: often };
+        return { seed, [one]: first ? 0.3 : this.#random.pick([0.03, 0.1, 0.3]) };
     }
   }
 }

@@ -1,8 +1,8 @@
-/** What the tasks do to their process. Each start, each moment of belief in the lease and each end is a line of the process's log. */
+/** What the tasks do to their process. Each start, fault, moment of belief in the lease and end is a line of the process's log. */
 import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
 import { pause } from "../../lib/clock.ts";
 import { TaskCancelError, type TaskContext, type TaskHandler } from "../../lib/index.ts";
-import { FOREVER_MS, KINDS, RESCUE, tick } from "./tasks.ts";
+import { FOREVER_MS, KINDS, RESCUE, returnsNothing, tick } from "./tasks.ts";
 
 interface Payload {
   readonly token: string;
@@ -15,6 +15,9 @@ const at = (): number => Number(process.hrtime.bigint() / 1000n);
 const blockFor = (ms: number): void => {
   for (const until = performance.now() + ms; performance.now() < until; );
 };
+
+/** An attempt can be lost before it starts; two seldom are. */
+const FIRST = 2;
 
 const NO_ERRORS: readonly unknown[] = [
   undefined,
@@ -38,8 +41,10 @@ export function createHandlers(graceMs: number): TaskHandler[] {
       await run(payload, context);
       context.signal.throwIfAborted();
       context.log.debug("end", { at: at() });
-      return { token };
+      return returnsNothing(context.taskId) ? undefined : { token };
     };
+  /** Written down before it is done: some leave no time after it. */
+  const fault = ({ log }: TaskContext, name: string): void => log.debug("fault", { fault: name });
 
   /**
    * The moment is taken first, and logged only when the signal has not aborted after every timer that was due at it has fired. A
@@ -66,47 +71,72 @@ export function createHandlers(graceMs: number): TaskHandler[] {
     KINDS.slow.handle(logged(({ token }, context) => work(20 + spread(token, 500), context))),
     KINDS.serial.handle(logged(({ token }, context) => work(20 + spread(token, 60), context))),
     KINDS.flaky.handle(
-      logged(({ token }, { attempt }) => {
-        if (attempt === 1) throw new Error("\0 not yet \ud800");
-        if (attempt === 2) throw NO_ERRORS[spread(token, NO_ERRORS.length)];
+      logged(({ token }, context) => {
+        if (context.attempt > 2) return;
+        fault(context, context.attempt === 1 ? "throws" : "throws_no_error");
+        throw context.attempt === 1 ? new Error("\0 not yet \ud800") : NO_ERRORS[spread(token, NO_ERRORS.length)];
       }),
     ),
     KINDS.cancels.handle(
-      logged(() => {
+      logged((_, context) => {
+        fault(context, "cancels_itself");
         throw new TaskCancelError("for good");
       }),
     ),
-    KINDS.never.handle(logged(() => new Promise(() => {}))),
+    KINDS.never.handle(
+      logged((_, context) => {
+        fault(context, "never_settles");
+        return new Promise(() => {});
+      }),
+    ),
     KINDS.holds.handle(
       logged(({ token }, context) => {
-        const again = token === RESCUE ? 0 : 60;
-        return work(context.attempt === 1 ? graceMs * 1.8 : again, context);
+        if (context.attempt > 1) return work(token === RESCUE ? 0 : 60, context);
+        fault(context, "outstays_grace");
+        return work(graceMs * 1.8, context);
       }),
     ),
     KINDS.leaks.handle(
-      logged(({ token }, { attempt }) => {
+      logged(({ token }, context) => {
         setInterval(() => {}, 1000);
-        if (attempt === 1) setTimeout(() => void Promise.reject(new Error("left behind")), spread(token, 50));
+        if (context.attempt > FIRST) return;
+        fault(context, "leaves_promise");
+        setTimeout(() => void Promise.reject(new Error("left behind")), spread(token, 50));
       }),
     ),
     KINDS.exits.handle(
-      logged(({ token }, { attempt }) => {
-        if (attempt === 1) process.exit(spread(token, 2));
+      logged(({ token }, context) => {
+        if (context.attempt > FIRST) return;
+        fault(context, "exits");
+        process.exit(spread(token, 2));
       }),
     ),
     KINDS.blocks.handle(
-      logged((_, { attempt }) => {
-        if (attempt === 1) blockFor(graceMs * 1.4);
+      logged((_, context) => {
+        if (context.attempt > FIRST) return;
+        fault(context, "blocks");
+        blockFor(graceMs * 1.4);
       }),
     ),
-    KINDS.stalls.handle(logged(() => blockFor(FOREVER_MS))),
+    KINDS.stalls.handle(
+      logged((_, context) => {
+        fault(context, "blocks_for_ever");
+        blockFor(FOREVER_MS);
+      }),
+    ),
     KINDS.eats.handle(
-      logged((_, { attempt }) => {
-        const eaten: number[][] = [];
-        while (attempt === 1) eaten.push(new Array(1_000_000).fill(eaten.length));
+      logged((_, context) => {
+        if (context.attempt > FIRST) return;
+        fault(context, "eats_memory");
+        for (const eaten: number[][] = []; ; ) eaten.push(new Array(1_000_000).fill(eaten.length));
       }),
     ),
-    KINDS.poison.handle(logged(() => process.kill(process.pid, "SIGKILL"))),
+    KINDS.poison.handle(
+      logged((_, context) => {
+        fault(context, "kills_its_process");
+        process.kill(process.pid, "SIGKILL");
+      }),
+    ),
     tick.handle((payload, context) => logged(() => {})(payload as Payload, context)),
   ];
 }

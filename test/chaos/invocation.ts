@@ -4,8 +4,10 @@ import { connectDataApi } from "../../lib/database/data-api.ts";
 import { connectPg } from "../../lib/database/pg.ts";
 import { createLog } from "../../lib/log.ts";
 import { createRegistry } from "../../lib/registry.ts";
-import { runInvocation, type WorkerSettings } from "../../lib/worker.ts";
+import type { InvocationOptions, WorkerSettings } from "../../lib/worker.ts";
 import { createHandlers } from "./handlers.ts";
+import { overhear } from "./overhear.ts";
+import { seat } from "./seat.ts";
 
 export type Target =
   | { readonly kind: "pg"; readonly url: string; readonly schema: string }
@@ -18,15 +20,18 @@ export type Target =
       readonly schema: string;
     };
 
+/** What the platform calls the function with. */
+export type TickEvent = { readonly slot: number; readonly resident?: boolean; readonly woken?: boolean };
+
+/** All but what the event says. */
+export type Invocation = Omit<InvocationOptions, "slot" | "resident" | "onlyFree">;
+
 export interface Order {
-  readonly slot: number;
-  readonly resident: boolean;
-  /** Called by an exchange of another: it sits down where nobody sits. */
-  readonly woken: boolean;
+  readonly event: TickEvent;
+  /** Seats that may be called for. Everybody is given the means to call: the code under test decides who does. */
+  readonly slots: number;
   /** An identifier that this release does not know. */
   readonly without: string | undefined;
-  /** Seats that may be called for; 0: it wakes nobody. */
-  readonly wakes: number;
   /** The platform ends the process at this time (epoch milliseconds); the invocation is told so, as Lambda does. */
   readonly outOfTimeAt: number;
   readonly settings: WorkerSettings;
@@ -40,23 +45,20 @@ if (!process.connected) process.exit(9);
 
 const order = JSON.parse(process.argv[2]!) as Order;
 const file = openSync(order.logFile, "a");
-const database =
-  order.target.kind === "pg" ? connectPg({ ...order.target, maxConnections: 2 }) : connectDataApi(order.target);
 const log = createLog(({ level: _, message, ...fields }) => {
   writeSync(file, `${JSON.stringify({ message, ...fields })}\n`);
+});
+const database = overhear(order.target.kind === "pg" ? connectPg(order.target) : connectDataApi(order.target), {
+  told: (tasks) => log.debug("told", { tasks }),
+  gaveBack: (tasks) => log.debug("gave back", { tasks }),
 });
 try {
   const { settings, without } = order;
   const handlers = createHandlers(settings.graceMs).filter(({ definition }) => definition.identifier !== without);
-  const report = await runInvocation({
+  const report = await seat(order.event, order.slots, {
     databases: [database],
     registry: createRegistry(handlers, settings.invocationMs),
-    slot: order.slot,
-    resident: order.resident,
-    onlyFree: order.woken,
-    ...(order.wakes > 0 && {
-      wake: { slots: order.wakes, call: async (slot: number) => void process.send?.({ slot }) },
-    }),
+    wake: { slots: order.slots, call: async (slot: number) => void process.send?.({ slot }) },
     settings,
     log,
     remainingMs: () => order.outOfTimeAt - Date.now(),

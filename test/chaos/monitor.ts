@@ -5,6 +5,11 @@ CREATE TABLE chaos.violation (invariant integer NOT NULL, what text NOT NULL, ta
 CREATE TABLE chaos.fault (disk_full float8 NOT NULL);
 INSERT INTO chaos.fault VALUES (0);
 CREATE TABLE chaos.claim (task bigint NOT NULL, attempt integer NOT NULL, invocation uuid NOT NULL, seq integer NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+-- Every task that was ever stored, with the payload it was stored with; it is somewhere, or has been asked for, at the end.
+CREATE TABLE chaos.stored (task bigint PRIMARY KEY, token text, occurrence timestamptz);
+-- Failed tasks that were made old, so that clean-up may remove them, and the runs that it has removed.
+CREATE TABLE chaos.aged (task bigint PRIMARY KEY);
+CREATE TABLE chaos.purged_run (task_id bigint, attempt integer, identifier text, invocation_id uuid, result text, task_outcome text, error_details text, result_value jsonb);
 
 CREATE FUNCTION chaos.broken(p_invariant integer, p_what text, p_task bigint, p_invocation uuid) RETURNS void
 LANGUAGE sql AS $$ INSERT INTO chaos.violation (invariant, what, task, invocation) VALUES (p_invariant, p_what, p_task, p_invocation) $$;
@@ -21,6 +26,25 @@ BEGIN
     RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
   END IF;
   RETURN NEW;
+END $$;
+
+CREATE FUNCTION chaos.on_store() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  -- A failed one that is tried again comes back under its id.
+  INSERT INTO chaos.stored VALUES (NEW.id, NEW.payload->>'token', NEW.occurrence) ON CONFLICT DO NOTHING;
+  RETURN NEW;
+END $$;
+
+CREATE FUNCTION chaos.on_purge() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM task_processor.task WHERE id = OLD.task_id) OR EXISTS (SELECT FROM task_processor.failed_task WHERE id = OLD.task_id) THEN
+    PERFORM chaos.broken(8, 'a run was removed before its task', OLD.task_id, OLD.invocation_id);
+  END IF;
+  IF OLD.finished_at > clock_timestamp() - interval '1 day' THEN
+    PERFORM chaos.broken(8, 'a run was removed before its time', OLD.task_id, OLD.invocation_id);
+  END IF;
+  INSERT INTO chaos.purged_run VALUES (OLD.task_id, OLD.attempt, OLD.identifier, OLD.invocation_id, OLD.result, OLD.task_outcome, OLD.error_details, OLD.result_value);
+  RETURN OLD;
 END $$;
 
 CREATE FUNCTION chaos.on_task() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -114,8 +138,18 @@ END $$;
 
 CREATE TRIGGER chaos_disk_full BEFORE INSERT ON task_processor.task FOR EACH ROW EXECUTE FUNCTION chaos.disk_full();
 CREATE TRIGGER chaos_disk_full BEFORE INSERT ON task_processor.task_run FOR EACH ROW EXECUTE FUNCTION chaos.disk_full();
+CREATE TRIGGER chaos_stored AFTER INSERT ON task_processor.task FOR EACH ROW EXECUTE FUNCTION chaos.on_store();
+CREATE TRIGGER chaos_purged BEFORE DELETE ON task_processor.task_run FOR EACH ROW EXECUTE FUNCTION chaos.on_purge();
 CREATE TRIGGER chaos_monitor BEFORE UPDATE OR DELETE ON task_processor.task FOR EACH ROW EXECUTE FUNCTION chaos.on_task();
 CREATE TRIGGER chaos_monitor BEFORE INSERT ON task_processor.task_run FOR EACH ROW EXECUTE FUNCTION chaos.on_run();
 CREATE TRIGGER chaos_monitor BEFORE UPDATE ON task_processor.slot FOR EACH ROW EXECUTE FUNCTION chaos.on_slot();
 CREATE TRIGGER chaos_monitor BEFORE UPDATE ON task_processor.heartbeat FOR EACH ROW EXECUTE FUNCTION chaos.on_heartbeat();
 `;
+
+/** Runs, those that clean-up has removed among them. */
+export const RUNS = ["task_run", "chaos.purged_run"]
+  .map(
+    (table) =>
+      `SELECT task_id, attempt, identifier, invocation_id, result, task_outcome, error_details, result_value FROM ${table}`,
+  )
+  .join(" UNION ALL ");

@@ -1,6 +1,4 @@
 /** Applications that enqueue meanwhile. Each writes down what it is about to do, and then what it was told. */
-import { randomUUID } from "node:crypto";
-import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -13,19 +11,11 @@ import pg from "pg";
 import { LOCAL } from "../../infra/local/stack.ts";
 import type { Database, ProducerTransaction } from "../../lib/database/port.ts";
 import { createTaskClient, type EnqueueOptions, type Priority, type TaskClient } from "../../lib/index.ts";
-import type { Random } from "./random.ts";
+import { type Fate, type Intent, Intents } from "./intents.ts";
+import type { Deal, Random } from "./random.ts";
 import type { Counts } from "./report.ts";
 import { KINDS, type Kind } from "./tasks.ts";
 import type { World } from "./world.ts";
-
-/** What is known of a payload: stored for sure, under this id if it was told; certainly not stored; or either. */
-export type Fate = "stored" | "not_stored" | "unknown" | "shares_key";
-
-export interface Intent {
-  readonly token: string;
-  fate: Fate;
-  id?: string;
-}
 
 export type Weights = Readonly<Record<Kind, number>>;
 
@@ -40,14 +30,14 @@ export interface ProducerOptions {
 const PRIORITIES: readonly Priority[] = ["HIGHEST", "HIGH", "NORMAL", "LOW", "LOWER"];
 
 export class Producers {
-  readonly intents = new Map<string, Intent>();
+  readonly #intents: Intents;
   readonly #world: World;
   readonly #random: Random;
   readonly #counts: Counts;
   readonly #options: ProducerOptions;
   readonly #startedAt = performance.now();
-  readonly #log: string;
-  #begun = 0;
+  /** Each kind once at first. */
+  readonly #kinds: Deal<Kind>;
   #stopped = false;
 
   constructor(world: World, random: Random, counts: Counts, options: ProducerOptions) {
@@ -55,7 +45,17 @@ export class Producers {
     this.#random = random;
     this.#counts = counts;
     this.#options = options;
-    this.#log = join(world.folder, "producers.log");
+    this.#kinds = random.deal(options.weights);
+    this.#intents = new Intents(join(world.folder, "producers.log"), counts);
+  }
+
+  get intents(): ReadonlyMap<string, Intent> {
+    return this.#intents.all;
+  }
+
+  /** Of tasks that anybody may act on. */
+  get ids(): readonly string[] {
+    return this.#intents.ids;
   }
 
   /** Resolves when all has been enqueued, or they were stopped. */
@@ -73,33 +73,37 @@ export class Producers {
   }
 
   get #open(): boolean {
-    return !this.#stopped && this.#begun < this.#options.tasks;
+    return !this.#stopped && this.#intents.all.size < this.#options.tasks;
   }
 
   async #inTime(): Promise<void> {
     const { tasks, overMs } = this.#options;
-    const dueAt = this.#startedAt + (this.#begun / tasks) * overMs;
+    const dueAt = this.#startedAt + (this.#intents.all.size / tasks) * overMs;
     await sleep(Math.max(1, dueAt - performance.now()));
   }
 
   async #enqueueing(adapter: "pg" | "data-api"): Promise<void> {
     const database = this.#world.connect(adapter);
     const client = createTaskClient({ database });
+    let name: Kind | undefined;
     while (this.#open) {
       await this.#inTime();
       if (this.#random.chance(0.3)) await this.#many(client, this.#random.below(this.#options.batch) + 1);
       else if (this.#random.chance(0.15)) await this.#keyed(client);
-      else await this.#one(client);
+      else {
+        name ??= this.#kinds.next();
+        if ((await this.#one(client, name)).fate === "stored") name = undefined;
+      }
     }
     await database.close();
   }
 
   async #many(client: TaskClient, count: number): Promise<void> {
-    const intents = this.#intend(count);
+    const intents = this.#intents.intend(count);
     // One kind a call; what would hurt comes one by one.
     const name = this.#random.chance(0.2) ? "slow" : "quick";
     this.#counts.add("producers.many");
-    await this.#told(intents, async () => {
+    await this.#intents.told(intents, async () => {
       const answer = await client.enqueueMany(
         KINDS[name],
         intents.map(({ token }) => ({ token })),
@@ -107,14 +111,14 @@ export class Producers {
       );
       return answer.status === "enqueued" ? answer.ids : [];
     });
+    this.#intents.offer(intents);
   }
 
-  async #one(client: TaskClient, transaction?: ProducerTransaction): Promise<Intent> {
-    const [intent] = this.#intend(1) as [Intent];
-    const name = this.#random.weighted(this.#options.weights);
+  async #one(client: TaskClient, name: Kind, transaction?: ProducerTransaction): Promise<Intent> {
+    const [intent] = this.#intents.intend(1) as [Intent];
     const serial = name === "serial" ? `s${this.#random.below(5)}` : undefined;
     this.#counts.add(transaction === undefined ? "producers.one" : "producers.in_transaction");
-    await this.#told([intent], async () => {
+    await this.#intents.told([intent], async () => {
       const answer = await client.enqueue(
         KINDS[name],
         { token: intent.token, ...(serial !== undefined && { serial }) },
@@ -127,11 +131,11 @@ export class Producers {
 
   /** A few keys only, so that they meet. A duplicate is told the id of the other; a replaced payload gives way to the new one. */
   async #keyed(client: TaskClient): Promise<void> {
-    const [intent] = this.#intend(1) as [Intent];
+    const [intent] = this.#intents.intend(1) as [Intent];
     const onDuplicate = this.#random.chance(0.5) ? "replace" : "keep";
     const key = `k${this.#random.below(10)}`;
     this.#counts.add("producers.keyed");
-    await this.#told([intent], async () => {
+    await this.#intents.told([intent], async () => {
       const answer = await client.enqueue(
         KINDS.quick,
         { token: intent.token },
@@ -139,7 +143,8 @@ export class Producers {
       );
       return "id" in answer ? [answer.id] : [];
     });
-    if (intent.fate === "stored" || intent.fate === "unknown") this.#settle(intent, "shares_key");
+    this.#intents.offer([intent]);
+    if (intent.fate === "stored" || intent.fate === "unknown") this.#intents.settle(intent, "shares_key");
   }
 
   async #inPgTransactions(): Promise<void> {
@@ -199,7 +204,9 @@ export class Producers {
       return;
     }
     const within: Intent[] = [];
-    for (let left = this.#random.below(3) + 1; left > 0; left -= 1) within.push(await this.#one(client, transaction));
+    for (let left = this.#random.below(3) + 1; left > 0; left -= 1)
+      within.push(await this.#one(client, this.#random.weighted(this.#options.weights), transaction));
+    this.#intents.offer(within);
     const rollsBack = this.#random.chance(0.4) || within.some(({ fate }) => fate !== "stored");
     let fate: Fate = rollsBack ? "not_stored" : "stored";
     try {
@@ -209,7 +216,7 @@ export class Producers {
       if (!rollsBack) fate = "unknown";
     }
     this.#counts.add(`producers.transaction_${fate}`);
-    for (const intent of within) this.#settle(intent, fate);
+    for (const intent of within) this.#intents.settle(intent, fate);
   }
 
   #details(): EnqueueOptions {
@@ -217,36 +224,5 @@ export class Producers {
       ...(this.#random.chance(0.4) && { priority: this.#random.pick(PRIORITIES) }),
       ...(this.#random.chance(0.1) && { delayUntil: new Date(Date.now() + this.#random.between(0, 2000)) }),
     };
-  }
-
-  #intend(count: number): Intent[] {
-    this.#begun += count;
-    const intents = Array.from({ length: count }, (): Intent => ({ token: randomUUID(), fate: "unknown" }));
-    this.#write({ intends: intents.map(({ token }) => token) });
-    for (const intent of intents) this.intents.set(intent.token, intent);
-    return intents;
-  }
-
-  async #told(intents: readonly Intent[], enqueue: () => Promise<readonly string[]>): Promise<void> {
-    try {
-      const ids = await enqueue();
-      for (const [place, intent] of intents.entries()) {
-        intent.id = ids[place]!;
-        intent.fate = "stored";
-      }
-      this.#write({ told: intents.map(({ token, id }) => [token, id]) });
-    } catch (error) {
-      this.#counts.add(`producers.refused.${(error as { code?: string }).code ?? "other"}`);
-      this.#write({ refused: intents.map(({ token }) => token), error: String(error) });
-    }
-  }
-
-  #settle(intent: Intent, fate: Fate): void {
-    intent.fate = fate;
-    this.#write({ settled: intent.token, fate });
-  }
-
-  #write(line: object): void {
-    appendFileSync(this.#log, `${JSON.stringify(line)}\n`);
   }
 }

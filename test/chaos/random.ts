@@ -1,3 +1,9 @@
+export interface Deal<K extends string> {
+  next(): K;
+  /** That have not come yet. */
+  readonly left: number;
+}
+
 /** A seeded source of choices (mulberry32). The choices repeat with the seed; the machine's timing does not. */
 export class Random {
   #state: number;
@@ -39,6 +45,17 @@ export class Random {
       if (left < 0) return key;
     }
     return entries.at(-1)![0];
+  }
+
+  /** Each that has a weight once, in any order, and then by weight: a short run has what is rare, too. */
+  deal<K extends string>(weights: Readonly<Record<K, number>>): Deal<K> {
+    const first = (Object.keys(weights) as K[]).filter((key) => weights[key] > 0);
+    return {
+      next: () => (first.length > 0 ? first.splice(this.below(first.length), 1)[0]! : this.weighted(weights)),
+      get left() {
+        return first.length;
+      },
+    };
   }
 
   /** A source of its own for a part of the run, so that one part's number of choices does not shift another's. */

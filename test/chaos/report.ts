@@ -10,6 +10,10 @@ export class Counts {
     return this.#counts.get(name) ?? 0;
   }
 
+  addAll(others: Counts): void {
+    for (const [name, count] of others.#counts) this.add(name, count);
+  }
+
   /** The greatest value seen. */
   most(name: string, value: number): void {
     this.#counts.set(name, Math.max(this.of(name), value));
@@ -25,7 +29,7 @@ export class Counts {
 }
 
 export interface Broken {
-  readonly invariant: number;
+  readonly invariant: number | "connections";
   readonly what: string;
   readonly task?: string | undefined;
 }
@@ -33,9 +37,10 @@ export interface Broken {
 export interface Outcome {
   readonly seed: number;
   readonly seconds: number;
-  /** Tasks that were told, or found, to be stored. */
+  /** Tasks that were ever stored. */
   readonly tasks: number;
   readonly states: Readonly<Record<string, number>>;
+  /** Processes that died before the calm: killed, or of a task of theirs. */
   readonly kills: number;
   readonly lost: number;
   readonly invariants: Readonly<Record<string, number>>;

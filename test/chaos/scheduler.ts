@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import type { WorkerSettings } from "../../lib/worker.ts";
-import type { Order } from "./invocation.ts";
+import type { Order, Target, TickEvent } from "./invocation.ts";
 import type { Random } from "./random.ts";
 import type { Broken, Counts } from "./report.ts";
 import type { World } from "./world.ts";
@@ -32,6 +32,10 @@ export interface Mishaps {
 
 const NO_MISHAPS: Mishaps = { lost: 0, late: 0, duplicate: 0, kill: 0, freeze: 0 };
 const HEAP_MB = 96;
+/** In front of an invocation's number: its name in the database. */
+export const INVOCATION = "invocation-";
+/** An end, and a refusal by the database. A task may call process.exit(0), too, which cannot be told from an end. */
+const IN_ORDER: ReadonlySet<number | null> = new Set([0, 3]);
 /** A slot's processes at a time. Lambda has a machine for each; here a busy one must not drown in those that only start. */
 const MOST_PER_SLOT = 3;
 /** Without mishaps the time limit must not be one either. */
@@ -40,7 +44,6 @@ const CALM_LIMIT_MS = 60_000;
 export interface Invoked {
   readonly child: ChildProcess;
   readonly slot: number;
-  readonly resident: boolean;
   readonly logFile: string;
   readonly gone: Promise<unknown>;
 }
@@ -53,8 +56,11 @@ export class Scheduler {
   readonly running = new Set<Invoked>();
   /** Calls that should not have been. */
   readonly broken: Broken[] = [];
+  /** Processes that died before the calm, of a signal or of a task. */
+  kills = 0;
   releases: Releases = "new";
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #due = new Map<string, number>();
   #mishaps: Mishaps;
   #ticks: NodeJS.Timeout | undefined;
   #started = 0;
@@ -106,26 +112,22 @@ export class Scheduler {
     }
   }
 
-  invoke(slot: number, more: Partial<Order> = {}): Invoked {
-    const { settings, residents } = this.#timing;
+  invoke(slot: number, { woken = false, target }: { woken?: boolean; target?: Target } = {}): Invoked {
+    const { settings, residents, slots } = this.#timing;
     const limitMs = Math.max(this.#calm ? CALM_LIMIT_MS : 0, this.#timing.limitMs);
     this.#started += 1;
     const adapter = this.#started % 2 === 0 ? "pg" : "data-api";
     const old = this.releases === "old" || (this.releases === "both" && this.#random.chance(0.5));
     if (old) this.#counts.add("invocations.release_before");
     const order: Order = {
-      slot,
-      resident: slot < residents,
-      woken: false,
-      // What was woken wakes nobody: it is told so by the event.
-      wakes: more.woken ? 0 : this.#timing.slots,
+      event: woken ? { slot, woken } : { slot, resident: slot < residents },
+      slots,
       outOfTimeAt: Date.now() + limitMs,
       // The release before does not know all that is enqueued.
       without: old ? "chaos.flaky" : undefined,
       settings,
-      target: this.#world.targets[adapter],
+      target: target ?? this.#targetOf(adapter),
       logFile: join(this.#world.folder, `invocation-${this.#started}.log`),
-      ...more,
     };
     const child = fork(old ? this.#world.invocationBefore! : this.#world.invocation, [JSON.stringify(order)], {
       env: {
@@ -140,17 +142,17 @@ export class Scheduler {
     this.#counts.add("invocations");
     this.#counts.add(`invocations.${adapter}`);
     const gone = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
-    const invoked: Invoked = { child, slot, resident: order.resident, logFile: order.logFile, gone };
+    const invoked: Invoked = { child, slot, logFile: order.logFile, gone };
     this.running.add(invoked);
-    child.on("message", ({ slot: called }: { slot: number }) => this.#wake(called, order));
+    child.on("message", ({ slot: called }: { slot: number }) => this.#wake(called, order.event));
     const timers: NodeJS.Timeout[] = [];
     // A stopped process takes a SIGKILL as well.
     timers.push(this.#later(limitMs, () => this.#end(child, "kill.time_limit")));
-    if (this.#random.chance(this.#mishaps.kill)) {
+    if (this.#isDue(this.#mishaps.kill, "kill")) {
       const afterMs = this.#random.between(0, Math.min(limitMs, this.#timing.everyMs * 1.5));
       timers.push(this.#later(afterMs, () => this.#end(child, "kill.any_moment")));
     }
-    if (this.#random.chance(this.#mishaps.freeze)) {
+    if (this.#isDue(this.#mishaps.freeze, "freeze")) {
       const afterMs = this.#random.between(100, this.#timing.everyMs);
       const forMs = this.#random.between(0.5, 2.5) * settings.graceMs;
       timers.push(this.#later(afterMs, () => timers.push(this.#freeze(child, forMs))));
@@ -159,13 +161,24 @@ export class Scheduler {
     child.once("exit", (code, signal) => {
       for (const timer of timers) clearTimeout(timer);
       this.running.delete(invoked);
+      if (this.#over) return;
       this.#counts.add(`ended.${signal ?? `code_${code}`}`);
+      if (!this.#calm && !IN_ORDER.has(code)) this.kills += 1;
     });
     return invoked;
   }
 
+  /** Over pg, each under a name of its own in the database: its connections can be counted. */
+  #targetOf(adapter: "pg" | "data-api"): Target {
+    const target = this.#world.targets[adapter];
+    if (target.kind !== "pg") return target;
+    const url = new URL(target.url);
+    url.searchParams.set("application_name", `${INVOCATION}${this.#started}`);
+    return { ...target, url: url.href };
+  }
+
   /** Lambda accepts an asynchronous call and runs it when there is room. */
-  #wake(slot: number, by: Order): void {
+  #wake(slot: number, by: TickEvent): void {
     this.#counts.add("wakes");
     if (by.woken)
       this.broken.push({ invariant: 13, what: `one that was woken called for slot ${slot}`, task: undefined });
@@ -174,7 +187,7 @@ export class Scheduler {
       this.#counts.add("wake.throttled");
       return;
     }
-    this.invoke(slot, { resident: false, woken: true });
+    this.invoke(slot, { woken: true });
   }
 
   #freeze(child: ChildProcess, forMs: number): NodeJS.Timeout {
@@ -188,8 +201,16 @@ export class Scheduler {
   }
 
   #happens(chance: number, name: string): boolean {
-    const happens = this.#random.chance(chance);
+    const happens = this.#isDue(chance, name);
     if (happens) this.#counts.add(name);
+    return happens;
+  }
+
+  /** By chance, and at the latest where it would have been once on average: a short run has what is rare, too. */
+  #isDue(chance: number, name: string): boolean {
+    const due = (this.#due.get(name) ?? 0) + chance;
+    const happens = this.#random.chance(chance) || due >= 1;
+    this.#due.set(name, happens ? 0 : due);
     return happens;
   }
 

@@ -1,12 +1,16 @@
 /** Looks on during a run, for what can only be seen while it lasts. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTaskClient } from "../../lib/index.ts";
-import type { Execution } from "./invariants.ts";
+import { attemptOf } from "./logs.ts";
 import type { Broken, Counts } from "./report.ts";
+import { INVOCATION } from "./scheduler.ts";
 import { KINDS } from "./tasks.ts";
 import type { World } from "./world.ts";
 
 const EVERY_MS = 400;
+const COUNT_EVERY_MS = 50;
+/** Of a look: an overload's would cost it time. */
+const MOST_HOLDS = 500;
 /** Of all invocations together, after which a probe is given up. */
 const MOST_EXCHANGES = 600;
 
@@ -14,12 +18,12 @@ export class Watch {
   readonly #world: World;
   readonly #graceMs: number;
   readonly #counts: Counts;
-  /** Held for long by one that lives: it must have been told. */
-  readonly #held = new Map<string, { task: string; attempt: number }>();
+  /** Attempts whose holder has exchanged since. */
+  readonly #held = new Map<string, string>();
   #overdue = new Set<string>();
   readonly broken: Broken[] = [];
   #stopped = false;
-  #running: Promise<void> = Promise.resolve();
+  #running: Promise<unknown> = Promise.resolve();
 
   constructor(world: World, graceMs: number, counts: Counts) {
     this.#world = world;
@@ -28,7 +32,10 @@ export class Watch {
   }
 
   start(): void {
-    this.#running = this.#loop();
+    const each = async (ms: number, look: () => Promise<void>): Promise<void> => {
+      for (; !this.#stopped; await sleep(ms)) await look();
+    };
+    this.#running = Promise.all([each(EVERY_MS, () => this.look()), each(COUNT_EVERY_MS, () => this.#count())]);
   }
 
   async stop(): Promise<void> {
@@ -36,28 +43,18 @@ export class Watch {
     await this.#running;
   }
 
-  /** 11: what a living invocation held for long was started in its process. */
-  untold(executions: readonly Execution[]): Broken[] {
-    const started = new Set(executions.map(({ task, attempt }) => `${task} ${attempt}`));
-    return [...this.#held]
-      .filter(([name]) => !started.has(name))
-      .map(([, { task, attempt }]) => ({
-        invariant: 11,
-        what: `attempt ${attempt} was held by a living invocation and never started`,
-        task,
-      }));
+  async look(): Promise<void> {
+    await this.#rescues();
+    await this.#holds();
+    await this.#suspects();
   }
 
-  async #loop(): Promise<void> {
-    while (!this.#stopped) {
-      await sleep(EVERY_MS);
-      await this.#rescues();
-      await this.#holds();
-      const [{ connections } = { connections: 0 }] = await this.#world.sql<{ connections: number }>(
-        "SELECT CAST(count(*) AS integer) AS connections FROM pg_stat_activity WHERE application_name = 'stint'",
-      );
-      this.#counts.most("pg_connections_max", connections);
-    }
+  /** 11: a new number is used only once the last one is answered, so who has gone on was told. */
+  untold(told: ReadonlySet<string>): Broken[] {
+    this.#counts.add("holds_seen", this.#held.size);
+    return [...this.#held]
+      .filter(([name]) => !told.has(name))
+      .map(([name, task]) => ({ invariant: 11, what: `${name} was held by one that was never told of it`, task }));
   }
 
   /** 5: witnesses exchange each grace/4; one that did so for half a grace period after the lease's end has overlooked it. */
@@ -79,15 +76,28 @@ export class Watch {
   async #holds(): Promise<void> {
     const rows = await this.#world.sql<{ task: string; attempt: number }>(
       `SELECT CAST(t.id AS text) AS task, t.attempt FROM task t JOIN heartbeat h ON h.invocation_id = t.held_by
-       WHERE h.last_seen_at > t.held_since + $1 * interval '2 milliseconds' AND h.expired_at IS NULL`,
-      [this.#graceMs],
+       WHERE h.seq > t.claim_seq LIMIT $1`,
+      [MOST_HOLDS],
     );
+    for (const { task, attempt } of rows) this.#held.set(attemptOf(task, attempt), task);
+  }
+
+  async #suspects(): Promise<void> {
     const crowded = await this.#world.sql<{ task: string }>(
       `SELECT CAST(min(id) FILTER (WHERE suspect_since IS NOT NULL) AS text) AS task FROM task WHERE held_by IS NOT NULL
        GROUP BY held_by HAVING count(*) > 1 AND bool_or(suspect_since IS NOT NULL)`,
     );
     for (const { task } of crowded) this.broken.push({ invariant: 7, what: "a suspect is held with others", task });
-    for (const row of rows) this.#held.set(`${row.task} ${row.attempt}`, row);
+  }
+
+  async #count(): Promise<void> {
+    const [row] = await this.#world.sql<{ all: number; of_one: number }>(
+      `SELECT CAST(coalesce(sum(n), 0) AS integer) AS all, CAST(coalesce(max(n), 0) AS integer) AS of_one FROM (
+         SELECT count(*) AS n FROM pg_stat_activity WHERE starts_with(application_name, $1) GROUP BY application_name) one`,
+      [INVOCATION],
+    );
+    this.#counts.most("pg_connections_max", row!.all);
+    this.#counts.most("pg_connections_of_one_max", row!.of_one);
   }
 }
 

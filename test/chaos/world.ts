@@ -1,5 +1,5 @@
 /** What a run is played on: Postgres of its own in a temp folder, the Data API in front of it, the schema, the observer in it. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -133,6 +133,8 @@ async function bundle(outfile: string, release?: string): Promise<void> {
 const libOf = (release: string): Plugin => ({
   name: "lib-of-release",
   setup: ({ onResolve }) => {
+    if (!existsSync(join(release, "lib/tick.ts")))
+      onResolve({ filter: /^\.\/seat\.ts$/ }, () => ({ path: join(import.meta.dirname, "seat-before.ts") }));
     onResolve({ filter: /^\.\.\/\.\.\/lib\// }, ({ path }) => ({ path: join(release, path.replace("../../", "")) }));
   },
 });
