@@ -11,10 +11,16 @@ export const RULES = [
   "tell-again",
   "refuse-lower-seq",
   "release-fence",
+  "unacknowledged",
+  "newest-only",
+  "same-number",
+  "end-unholds",
+  "none-after-end",
   "suspects",
   "suspects-alone",
   "forgiveness",
-  "witness",
+  "witness-seen",
+  "witness-gap",
   "fence-holder",
   "fence-attempt",
 ] as const;
@@ -31,6 +37,7 @@ export const INVARIANTS = {
   innocent: "7 a task loses an attempt to another's poison",
   places: "10 an invocation holds more than it has places for",
   untold: "11 a living invocation holds a task of which it will never hear",
+  superseded: "12 one whose seat somebody else has taken claims more",
   outage: "4th step: one that had no quarter of grace to speak in is called silent",
 } as const;
 export type Invariant = keyof typeof INVARIANTS;
@@ -46,7 +53,9 @@ export type Fault =
   | "stop"
   | "outage"
   | "poison"
-  | "only-free";
+  | "only-free"
+  /** What is told may wait for its place. */
+  | "ahead";
 
 export interface Config {
   readonly invocations: number;
@@ -121,7 +130,7 @@ const WANT = 3;
 const ENDING = 4;
 const ALONE = 8;
 // What a process knows of a task; SENT + kind: its result is in the request under way.
-const [, RUNNING, SUCCESS, FAILURE, RELEASED] = range(5);
+const [, WAITING, RUNNING, SUCCESS, FAILURE, RELEASED] = range(6);
 const SENT = 3;
 // Of each task in an invocation: kind, attempt, attempt told in the answer; in a stray: result, attempt.
 const [KIND, KIND_ATTEMPT, TOLD, KNOWN_SIZE] = range(4);
@@ -159,7 +168,13 @@ export function protocol(config: Config): Model {
     suspects: on("suspects"),
     suspectsAlone: on("suspects-alone"),
     forgiveness: on("forgiveness"),
-    witness: on("witness"),
+    unacknowledged: on("unacknowledged"),
+    newestOnly: on("newest-only"),
+    sameNumber: on("same-number"),
+    endUnholds: on("end-unholds"),
+    noneAfterEnd: on("none-after-end"),
+    witnessSeen: on("witness-seen"),
+    witnessGap: on("witness-gap"),
     fenceHolder: on("fence-holder"),
     fenceAttempt: on("fence-attempt"),
   };
@@ -250,7 +265,10 @@ export function protocol(config: Config): Model {
       begin()[o + FLAGS] = (flags & ~OVERDUE) | FROZEN;
       emit(() => `${name(i)} freezes`);
     }
-    if (s[o + AWAITED] === ANSWERED) deliver(begin(), i, emit);
+    if (s[o + AWAITED] === ANSWERED) {
+      deliver(begin(), i, RUNNING, emit);
+      if (may("ahead") && tells(s, i)) deliver(begin(), i, WAITING, emit);
+    }
     if ((flags & OVERDUE) > 0) {
       die(begin(), i);
       emit(() => `${name(i)}'s timer finds the lease over: it stops`);
@@ -258,13 +276,26 @@ export function protocol(config: Config): Model {
     }
     work(s, i, begin, emit);
     if (s[o + AWAITED] === NOTHING) send(s, i, begin, emit);
-    else if (may("loss")) repeat(s, i, begin, emit);
+    else if (may("loss")) {
+      repeat(s, i, begin, emit);
+      if (!rules.sameNumber) goOn(begin(), i, emit);
+    }
   }
 
   function work(s: Uint8Array, i: number, begin: Begin, emit: Tell): void {
     const flags = s[at(i) + FLAGS]!;
+    const leaves = s[at(i) + AWAITED] !== NOTHING && (s[at(i) + REQUEST]! & ENDING) > 0;
     for (let task = 0; task < tasks; task += 1) {
       const k = knownAt(i, task);
+      if (s[k + KIND] === WAITING) {
+        if ((flags & STOPPING) > 0) {
+          begin()[k + KIND] = RELEASED;
+          emit(() => `${name(i)} gives task ${task} back, which waits for its place`);
+        }
+        if (leaves && rules.noneAfterEnd) continue;
+        begin()[k + KIND] = RUNNING;
+        emit(() => `${name(i)} starts task ${task}, which has waited for its place`);
+      }
       if (s[k + KIND] !== RUNNING) continue;
       if (may("poison") && task === 0) {
         die(begin(), i);
@@ -294,10 +325,12 @@ export function protocol(config: Config): Model {
     for (const ending of may("end") || (s[o + FLAGS]! & STOPPING) > 0 ? [0, ENDING] : [0]) {
       const n = begin();
       let running = 0;
+      let waiting = 0;
       let results = 0;
       for (let task = 0; task < tasks; task += 1) {
         const k = knownAt(i, task);
         if (n[k + KIND] === RUNNING) running += 1;
+        else if (n[k + KIND] === WAITING) waiting += 1;
         else if (n[k + KIND]! > 0) {
           n[k + KIND] = n[k + KIND]! + SENT;
           results += 1;
@@ -312,10 +345,10 @@ export function protocol(config: Config): Model {
         const stray = strayAt(i, k);
         if (n[stray]! > 0) n[stray] = Math.min(1 + FAR, n[stray]! + 1);
       }
-      const want = ending > 0 || (n[o + FLAGS]! & STOPPING) > 0 ? 0 : places - running;
+      const want = ending > 0 || (n[o + FLAGS]! & STOPPING) > 0 ? 0 : places - running - waiting;
       n[o + AWAITED] = ON_ITS_WAY;
       n[o + SENT_AGE] = 0;
-      n[o + REQUEST] = want | ending | (running === 0 ? ALONE : 0);
+      n[o + REQUEST] = want | ending | (running + waiting === 0 ? ALONE : 0);
       const with_ = results > 0 ? `, ${results} results` : "";
       emit(() =>
         ending > 0 ? `${name(i)} sends its END${with_}` : `${name(i)} sends an exchange: want ${want}${with_}`,
@@ -351,7 +384,26 @@ export function protocol(config: Config): Model {
     }
   }
 
-  function deliver(n: Uint8Array, i: number, emit: Tell): void {
+  /** Takes a request without an answer for one that was heard. */
+  function goOn(n: Uint8Array, i: number, emit: Tell): void {
+    const o = at(i);
+    unanswer(n, i);
+    for (let task = 0; task < tasks; task += 1) {
+      const k = knownAt(i, task);
+      if (n[k + KIND]! > RELEASED) n[k + KIND] = n[k + KIND_ATTEMPT] = 0;
+    }
+    n[o + AWAITED] = NOTHING;
+    n[o + SENT_AGE] = n[o + REQUEST] = 0;
+    emit(() => `${name(i)} hears nothing and goes on with the next number`);
+  }
+
+  const tells = (s: Uint8Array, i: number): boolean => {
+    for (let task = 0; task < tasks; task += 1) if (s[knownAt(i, task) + TOLD]! > 0) return true;
+    return false;
+  };
+
+  /** @param kind what becomes of the tasks that are told */
+  function deliver(n: Uint8Array, i: number, kind: number, emit: Tell): void {
     const o = at(i);
     const status = n[o + ANSWER]!;
     const ended = status === OK && (n[o + REQUEST]! & ENDING) > 0;
@@ -373,7 +425,7 @@ export function protocol(config: Config): Model {
       if (n[k + TOLD] === 0) continue;
       told += 1;
       if (n[k + KIND] === 0 && (holds || !rules.check)) {
-        n[k + KIND] = RUNNING;
+        n[k + KIND] = kind;
         n[k + KIND_ATTEMPT] = n[k + TOLD]!;
         // It starts in the moment before the timer fires.
         if (!holds)
@@ -385,7 +437,8 @@ export function protocol(config: Config): Model {
     unanswer(n, i);
     n[o + AWAITED] = NOTHING;
     n[o + SENT_AGE] = n[o + REQUEST] = 0;
-    emit(() => `${name(i)} hears the answer, ${told} tasks told${!holds && rules.check ? ": too late, it stops" : ""}`);
+    const late = !holds && rules.check ? ": too late, it stops" : kind === WAITING ? ", to wait for their places" : "";
+    emit(() => `${name(i)} hears the answer, ${told} tasks told${late}`);
   }
 
   function unanswer(n: Uint8Array, i: number): void {
@@ -468,7 +521,8 @@ export function protocol(config: Config): Model {
       b[o + CLAIMED_AGE] = FAR;
     }
     const newest = b[slot] === i + 1 && b[slot + 1] === i + 1;
-    if (isFirst || b[o + SILENT]! > GAP) b[o + SEEN] = 0;
+    const gap = rules.witnessGap && b[o + SILENT]! > GAP;
+    if (isFirst || gap) b[o + SEEN] = 0;
 
     let said = "";
     if (isNew) {
@@ -476,7 +530,7 @@ export function protocol(config: Config): Model {
       for (const [task, [kind, attempt]] of results.entries()) if (kind > 0) record(b, i, task, kind, attempt);
       if (b[o + HOLDS_SUSPECT] === 1 && heldBy(b, i) === 0) b[o + HOLDS_SUSPECT] = 0;
       // 4. and 5. the silent
-      if (b[o + SEEN]! >= WITNESS || !rules.witness) said = expire(b, i);
+      if (!gap && (b[o + SEEN]! >= WITNESS || !rules.witnessSeen)) said = expire(b, i);
     }
 
     const finish = (n: Uint8Array, mask: number): void => {
@@ -487,6 +541,7 @@ export function protocol(config: Config): Model {
       n[o + SILENT] = n[o + SPOKEN_FOR] = 0;
       n[o + SEQ_AGE] = age;
       if (n[o + GHOST] === 1 && isNew && changed(s, n)) breaks("expired");
+      if (superseded && mask > 0) breaks("superseded");
       answer(n, i, stray, OK);
       if (n[o + AWAITED] === ANSWERED && (request & ENDING) === 0)
         for (let task = 0; task < tasks; task += 1) {
@@ -501,7 +556,13 @@ export function protocol(config: Config): Model {
     const held = heldBy(b, i);
     const want = request & WANT;
     const mayClaim =
-      isNew && newest && (request & ENDING) === 0 && want > 0 && (held === 0 || b[o + CLAIMED_AGE]! > age);
+      isNew &&
+      (newest || !rules.newestOnly) &&
+      (request & ENDING) === 0 &&
+      want > 0 &&
+      (held === 0 || b[o + CLAIMED_AGE]! > age || !rules.unacknowledged);
+    const taker = b[slot + 1]!;
+    const superseded = taker > 0 && taker !== i + 1 && b[at(taker - 1) + ROW] === LIVE;
     const limit = 1 << tasks;
     for (let mask = 0; mask < (mayClaim ? limit : 1); mask += 1) {
       if (!isClaimable(b, i, mask, held, want, (request & ALONE) > 0)) continue;
@@ -598,7 +659,7 @@ export function protocol(config: Config): Model {
   }
 
   function end(n: Uint8Array, i: number): void {
-    for (let task = 0; task < tasks; task += 1) {
+    for (let task = 0; task < tasks && rules.endUnholds; task += 1) {
       const t = taskAt(task);
       if (n[t + STATUS] !== HELD || n[t + BY] !== i + 1) continue;
       n[t + STATUS] = FREE;
