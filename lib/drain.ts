@@ -81,12 +81,12 @@ export class Drain {
       while (!(await this.#step())) {}
     } catch (error) {
       this.#abort.abort(error);
-      await this.#runs.settled();
       if (!(error instanceof LeaseOver)) throw error;
       if (error.ending === "ended") this.left = this.#leaving ?? "nothing_due";
       if (error.ending === "lost") this.left = "lease_lost";
       if (error.ending === "seat_taken") this.left = "seat_taken";
     } finally {
+      await this.#runs.settled();
       places.starve(this, false);
       offFree();
       offBell?.();

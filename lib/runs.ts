@@ -1,5 +1,6 @@
 /** What an invocation runs for one database: starts what was claimed, keeps results and progress until they are handed in. */
-import { Attempt, type AttemptSurroundings } from "./attempt.ts";
+import { Attempt, type AttemptSurroundings, describeError } from "./attempt.ts";
+import { pause } from "./clock.ts";
 import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
@@ -10,6 +11,9 @@ import type { Registry } from "./registry.ts";
 import type { Sample } from "./sample.ts";
 import { traceField } from "./trace.ts";
 import type { OnFailure, WorkerSettings } from "./worker.ts";
+
+/** How long an invocation that leaves waits for the application's hook. */
+const HOOK_MS = 2000;
 
 export interface RunsOptions {
   readonly lease: Lease;
@@ -28,7 +32,8 @@ export interface RunsOptions {
 export class Runs {
   readonly #options: RunsOptions;
   readonly #around: AttemptSurroundings;
-  readonly #running = new Map<string, { readonly attempt: Attempt; readonly told: Promise<void> }>();
+  readonly #running = new Map<string, { readonly attempt: Attempt; readonly ended: Promise<void> }>();
+  readonly #hooks = new Set<Promise<void>>();
   readonly #progress = new Map<string, Progress>();
   readonly #counters = new Counters();
   #results: Result[] = [];
@@ -78,8 +83,12 @@ export class Runs {
     return progress;
   }
 
+  /** Until nothing runs, and the application has heard of each failure: what is under way when a function answers may never end. */
   async settled(): Promise<void> {
-    await Promise.allSettled([...this.#running.values()].map(({ told }) => told));
+    await Promise.allSettled([...this.#running.values()].map(({ ended }) => ended));
+    const heard = new AbortController();
+    const hooks = Promise.allSettled(this.#hooks).then(() => heard.abort());
+    await Promise.race([hooks, pause(HOOK_MS, heard.signal)]);
   }
 
   cancel(ids: readonly string[]): void {
@@ -100,19 +109,15 @@ export class Runs {
     const startedAt = performance.now();
     this.#options.pickUps.add(Math.max(0, Date.now() - Date.parse(task.scheduledFor)));
     const run = new Attempt(handler, task, this.#around);
-    const told = run.done.then(({ result, error }) => {
+    const ended = run.done.then(({ result, error }) => {
       this.#running.delete(task.id);
       this.#progress.delete(task.id);
       this.#count(task, result);
       this.#keep(result);
       places.leave(performance.now() - startedAt);
-      this.#around.logOf(task).info("task run", {
-        outcome: result.outcome,
-        durationMs: Math.round(result.finishedAt - result.startedAt),
-      });
-      if (result.outcome === "FAILURE" || result.outcome === "CANCELLED") return this.#tell(task, error, result);
+      this.#tell(task, result, error);
     });
-    this.#running.set(task.id, { attempt: run, told });
+    this.#running.set(task.id, { attempt: run, ended });
   }
 
   /** Gives back what never started: forgiven. */
@@ -136,15 +141,24 @@ export class Runs {
     this.#options.onResult();
   }
 
-  async #tell(task: ClaimedTask, error: unknown, result: Result): Promise<void> {
+  #tell(task: ClaimedTask, result: Result, error: unknown): void {
+    const { outcome, startedAt, finishedAt } = result;
+    this.#around.logOf(task).info("task run", { outcome, durationMs: Math.round(finishedAt - startedAt) });
+    if (this.#options.onFailure === undefined || (outcome !== "FAILURE" && outcome !== "CANCELLED")) return;
+    const hook = this.#callHook(this.#options.onFailure, {
+      task,
+      error,
+      final: outcome === "CANCELLED" || task.used >= task.maxAttempts,
+    });
+    this.#hooks.add(hook);
+    void hook.finally(() => this.#hooks.delete(hook));
+  }
+
+  async #callHook(onFailure: OnFailure, failure: Parameters<OnFailure>[0]): Promise<void> {
     try {
-      await this.#options.onFailure?.({
-        task,
-        error,
-        final: result.outcome === "CANCELLED" || task.used >= task.maxAttempts,
-      });
+      await onFailure(failure);
     } catch (cause) {
-      this.#options.log.error("onFailure threw", { task: task.id, error: String(cause) });
+      this.#options.log.error("onFailure threw", { task: failure.task.id, error: describeError(cause) });
     }
   }
 }

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
 import { createTaskClient, defineTask, TaskBackoffError, TaskCancelError } from "../lib/index.ts";
-import { silentLog } from "../lib/log.ts";
+import { createLog, type LogLine, silentLog } from "../lib/log.ts";
 import { createRegistry } from "../lib/registry.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import { type InvocationOptions, runInvocation } from "../lib/worker.ts";
@@ -128,6 +128,31 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
       ["flaky", false],
       ["other", true],
     ]);
+  });
+
+  test("the hook is waited for before the invocation leaves, one that does not end for a while only; what it throws is logged", async () => {
+    await tasks.enqueueMany(flaky, payloads(2), { priority: "HIGH" });
+    const heard: unknown[] = [];
+    const lines: LogLine[] = [];
+    await run(
+      db,
+      [
+        flaky.handle(() => {
+          throw new TypeError("broken");
+        }),
+      ],
+      {
+        log: createLog((line) => void lines.push(line)),
+        async onFailure({ final }) {
+          if (!final) throw { toString: null };
+          await pause(100);
+          heard.push(final);
+          if (heard.length === 2) await new Promise(() => {});
+        },
+      },
+    );
+    expect(heard).toEqual([true, true]);
+    expect(lines.filter(({ message }) => message === "onFailure threw")).toHaveLength(4);
   });
 
   test("no more run at a time than the queue pop size", async () => {
