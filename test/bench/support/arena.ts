@@ -1,6 +1,8 @@
 /** One Postgres, and a fresh database for each turn: what one contestant left behind must not weigh on the next. */
 import { randomUUID } from "node:crypto";
+import pg from "pg";
 import { startPostgres } from "../../../infra/local/postgres.ts";
+import { pause } from "../../../lib/clock.ts";
 import { administer } from "../../support/postgres.ts";
 
 export interface FreshDatabase {
@@ -32,11 +34,27 @@ export async function inArena<T>(
         try {
           return await turn({ name, url: postgres.urlOf(name) });
         } finally {
+          await left(postgres.url, name);
           await administer(postgres.url, [`DROP DATABASE "${name}" WITH (FORCE)`]);
         }
       },
     });
   } finally {
     await postgres.stop("immediate");
+  }
+}
+
+/** A peer that has stopped may still be closing connections; one that is cut off there throws where nobody listens. */
+async function left(url: string, name: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    for (let tries = 0; tries < 100; tries++) {
+      const { rowCount } = await client.query("SELECT FROM pg_stat_activity WHERE datname = $1", [name]);
+      if (rowCount === 0) return;
+      await pause(50);
+    }
+  } finally {
+    await client.end();
   }
 }
