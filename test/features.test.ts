@@ -83,6 +83,29 @@ describe.each(ADAPTERS)("features over %s", async (adapter) => {
     expect(order.filter((n) => n % 2 === 1)).toEqual([1, 3, 5, 7, 9, 11]);
   });
 
+  test("the next of a serial key is removed just while it gets the turn: the one after it gets it", async () => {
+    await register(db, "r1", { note: {} });
+    const ids: string[] = [];
+    for (const n of [0, 1, 2]) {
+      const { id } = (await tasks.enqueue(note, { n }, { serialKey: "k" })) as { id: string };
+      ids.push(id);
+    }
+    const me = new Speaker(db);
+    const { tasks: held } = await me.say();
+    expect(held.map(({ id }) => id)).toEqual([ids[0]]);
+    const remover = await db.client();
+    await remover.query("BEGIN");
+    await remover.query("DELETE FROM task WHERE id = $1", [ids[1]]);
+    const answer = me.say({ results: held.map(success) });
+    const waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while ((await db.sql(waits)).length === 0) await pause(10);
+    expect((await remover.query("SELECT pass_turn('note', 'k') AS passed")).rows).toEqual([{ passed: false }]);
+    await remover.query("COMMIT");
+    const told = [...(await answer).tasks, ...(await me.say()).tasks];
+    expect(told.map(({ id }) => id)).toEqual([ids[2]]);
+    expect(await db.sql("SELECT 1 FROM serial_gap")).toHaveLength(0);
+  });
+
   test("a producer that adds to a serial key while its head ends loses nothing", async () => {
     await tasks.enqueue(note, { n: 0 }, { serialKey: "k" });
     const client = await db.client();

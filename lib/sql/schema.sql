@@ -163,9 +163,9 @@ CREATE TABLE paused_identifier (
 
 -- statement
 CREATE TABLE serial_gap (
-  identifier        text NOT NULL,                           -- the head of this key has left, but a producer was just adding to it,
-  serial_key        text NOT NULL,                           -- the next exchange gives the turn
-  PRIMARY KEY (identifier, serial_key)
+  identifier        text NOT NULL,                           -- one of this key has left, but a producer was just adding to it, or another passed the turn,
+  serial_key        text NOT NULL,                           -- the next exchange gives it
+  id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
 );
 
 -- statement
@@ -382,22 +382,26 @@ END
 $seat$;
 
 -- statement
--- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key is not waited
--- for, as its row cannot be seen yet. A later exchange looks again.
+-- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key, or another who passes the turn,
+-- is not waited for, as its rows cannot be seen yet. A later exchange looks again. Only the gaps that were seen before the look are closed: whoever left one
+-- since may have removed just the one that was to get the turn.
 CREATE FUNCTION pass_turn(p_identifier text, p_serial_key text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET enable_seqscan = off
 AS $turn$
+DECLARE
+  v_gaps bigint[];
 BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1)) THEN
-    INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key) ON CONFLICT DO NOTHING;
+    INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
     RETURN false;
   END IF;
+  v_gaps = ARRAY (SELECT id FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key);
   UPDATE task SET has_turn = true
   WHERE NOT has_turn AND id = (
     SELECT id FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1);
-  DELETE FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key;
+  DELETE FROM serial_gap WHERE id = ANY (v_gaps);
   RETURN true;
 END
 $turn$;
@@ -1132,7 +1136,8 @@ BEGIN
       WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
     END IF;
     IF EXISTS (SELECT FROM serial_gap) THEN
-      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT identifier, serial_key FROM serial_gap ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) AS g;
+      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2) AS g
+      WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || g.identifier || ' ' || g.serial_key, 1));
     END IF;
     IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
       SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves

@@ -215,7 +215,8 @@ BEGIN
       WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
     END IF;
     IF EXISTS (SELECT FROM serial_gap) THEN
-      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT identifier, serial_key FROM serial_gap ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) AS g;
+      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2) AS g
+      WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || g.identifier || ' ' || g.serial_key, 1));
     END IF;
     IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
       SELECT t.id, t.priority, t.scheduled_for, greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace AS starves

@@ -193,3 +193,32 @@ BEGIN
   END LOOP;
 END
 $pick$;
+
+-- statement
+-- A row for each removal that could not pass the turn: one that is being worked off must not stand for one that comes meanwhile.
+ALTER TABLE serial_gap DROP CONSTRAINT serial_gap_pkey, ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;
+
+-- statement
+-- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key, or another who passes the turn,
+-- is not waited for, as its rows cannot be seen yet. A later exchange looks again. Only the gaps that were seen before the look are closed: whoever left one
+-- since may have removed just the one that was to get the turn.
+CREATE OR REPLACE FUNCTION pass_turn(p_identifier text, p_serial_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $turn$
+DECLARE
+  v_gaps bigint[];
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1)) THEN
+    INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
+    RETURN false;
+  END IF;
+  v_gaps = ARRAY (SELECT id FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key);
+  UPDATE task SET has_turn = true
+  WHERE NOT has_turn AND id = (
+    SELECT id FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1);
+  DELETE FROM serial_gap WHERE id = ANY (v_gaps);
+  RETURN true;
+END
+$turn$;
