@@ -102,11 +102,10 @@ type TaskColumns = [
   suspect: boolean,
   occurrence: string | null,
   traceParent: string | null,
-  payload: unknown,
 ];
 
 /**
- * The rows of an answer: arrays of tasks, each its columns as exchange_v2 puts them in order, and at last the header. The tasks come in the
+ * The rows of an answer: tasks, each its columns as exchange_v2 puts them in order and its payload, and at last the header. The tasks come in the
  * order in which they are to start. Undefined without any row.
  */
 export function decodeAnswer(
@@ -114,24 +113,17 @@ export function decodeAnswer(
 ): { header: Header; tasks: ClaimedTask[] } | undefined {
   const last = rows.at(-1);
   if (last === undefined) return undefined;
-  const tasks = rows.slice(0, -1).flatMap(({ answer }) => (JSON.parse(answer) as TaskColumns[]).map(decodeTask));
+  const tasks = rows.slice(0, -1).flatMap(({ answer }) => decodeTasks(JSON.parse(`[${answer}]`) as unknown[]));
   return { header: JSON.parse(last.answer) as Header, tasks: tasks.sort(byTurn) };
 }
 
-const decodeTask = (columns: TaskColumns): ClaimedTask => {
-  const [
-    id,
-    identifier,
-    attempt,
-    used,
-    maxAttempts,
-    priority,
-    scheduledFor,
-    suspect,
-    occurrence,
-    traceParent,
-    payload,
-  ] = columns;
+/** @param told columns, payload, columns, payload, and so on */
+const decodeTasks = (told: readonly unknown[]): ClaimedTask[] =>
+  Array.from({ length: told.length / 2 }, (_, n) => decodeTask(told[2 * n] as TaskColumns, told[2 * n + 1]));
+
+const decodeTask = (columns: TaskColumns, payload: unknown): ClaimedTask => {
+  const [id, identifier, attempt, used, maxAttempts, priority, scheduledFor, suspect, occurrence, traceParent] =
+    columns;
   return {
     id,
     identifier,

@@ -6,7 +6,7 @@
 CREATE TABLE task (
   id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   identifier        text NOT NULL,
-  payload           jsonb NOT NULL DEFAULT '{}',
+  payload           json NOT NULL DEFAULT '{}',
   priority          smallint NOT NULL DEFAULT 50,            -- 0 runs first, 100 last
   scheduled_for     timestamptz NOT NULL DEFAULT clock_timestamp(),
   created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -55,7 +55,7 @@ CREATE INDEX task_occurrence ON task (identifier) WHERE occurrence IS NOT NULL;
 CREATE TABLE failed_task (
   id                bigint PRIMARY KEY,
   identifier        text NOT NULL,
-  payload           jsonb NOT NULL,
+  payload           json NOT NULL,
   priority          smallint NOT NULL,
   scheduled_for     timestamptz NOT NULL,
   created_at        timestamptz NOT NULL,
@@ -533,96 +533,77 @@ END
 $rescue$;
 
 -- statement
--- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. Of each some rows are locked in the order
--- of its index, past what others have locked, and what is locked is merged up to the first row after which an identifier may have more. Whoever holds up
--- the merge, or soon will, is then asked for four times as many. What was locked and is not needed is free again when the exchange commits.
--- Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. p_rooms as in pick_tasks.
+-- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. One index scan an identifier, merged as they are
+-- read, each row locked as it comes out of the merge and passed over where others have locked it. Nothing is locked that is not asked for. The number of scans is part
+-- of the statement, which is planned each time. Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. p_rooms as in pick_tasks.
 CREATE FUNCTION pick_merged(p_priority smallint, p_identifiers text[], p_dues timestamptz[], p_after_ids bigint[], p_now timestamptz, p_want integer, p_most bigint, p_bytes bigint,
   p_any boolean, p_rooms jsonb, OUT ids bigint[], OUT bytes bigint, OUT rooms jsonb, OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET enable_sort = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_material = off
 AS $merged$
 #variable_conflict use_column
 DECLARE
-  v_want integer = p_want;
-  v_bytes bigint = 0;
-  v_any boolean = p_any;
-  v_look record;
+  v_dues timestamptz[] = p_dues;
+  v_after_ids bigint[] = p_after_ids;
+  v_most bigint = p_most;
+  v_scans text;
+  v_took record;
 BEGIN
   ids = '{}';
+  bytes = 0;
   rooms = p_rooms;
-  more = false;
-  -- By identifier, where it was last locked, how many to lock (0 for none), the most it was asked for, whether it may have more. Then what is locked and not taken yet.
-  SELECT p_dues AS dues, p_after_ids AS after_ids, array_agg(CAST(0 AS bigint)) AS grown, array_agg(NOT p_rooms ? i.identifier ORDER BY i.place) AS open,
-    array_agg(coalesce(CAST(p_rooms->>i.identifier AS bigint), 2 + p_most / 4 / cardinality(p_identifiers)) ORDER BY i.place) AS asked,
-    CAST('{}' AS bigint[]) AS kept, CAST('{}' AS bigint[]) AS kept_of, CAST('{}' AS timestamptz[]) AS kept_dues, CAST('{}' AS integer[]) AS kept_bytes
-  INTO v_look FROM unnest(p_identifiers) WITH ORDINALITY AS i(identifier, place);
   LOOP
-    WITH ask AS MATERIALIZED (
-      SELECT * FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.asked, v_look.open, v_look.grown) WITH ORDINALITY
-        AS a(identifier, due, after_id, asked, open, grown, place)),
-    locked AS MATERIALIZED (
-      SELECT a.place AS of, t.id, t.scheduled_for, t.bytes FROM ask a CROSS JOIN LATERAL (
-        SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
-          AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
-        ORDER BY t.scheduled_for, t.id LIMIT a.asked FOR UPDATE SKIP LOCKED) AS t
-      WHERE a.asked > 0),
-    last AS (
-      SELECT DISTINCT ON (of) of, scheduled_for, id, count(*) OVER (PARTITION BY of) AS got FROM locked ORDER BY of, scheduled_for DESC, id DESC),
-    reach AS MATERIALIZED (
-      SELECT a.place, coalesce(l.scheduled_for, a.due) AS due, coalesce(l.id, a.after_id) AS after_id, greatest(a.asked, a.grown) AS grown,
-        a.open AND (a.asked = 0 OR coalesce(l.got, 0) = a.asked) AS open
-      FROM ask a LEFT JOIN last l ON l.of = a.place),
-    edge AS MATERIALIZED (
-      SELECT due, after_id FROM reach WHERE open ORDER BY due, after_id LIMIT 1),
-    placed AS MATERIALIZED (
-      SELECT id, of, scheduled_for, bytes, row_number() OVER due_order AS place, v_bytes + sum(bytes) OVER due_order AS weight,
-        NOT EXISTS (SELECT FROM edge) OR (scheduled_for, id) <= (SELECT due, after_id FROM edge) AS whole
-      FROM (SELECT of, id, scheduled_for, bytes FROM locked
-        UNION ALL SELECT * FROM unnest(v_look.kept_of, v_look.kept, v_look.kept_dues, v_look.kept_bytes)) AS mine(of, id, scheduled_for, bytes)
-      WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)),
-    took AS MATERIALIZED (
-      SELECT coalesce(array_agg(id ORDER BY place), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, max(weight) AS weight FROM placed
-      WHERE whole AND place <= v_want AND (weight <= p_bytes OR (NOT v_any AND place = 1))),
-    kept AS (
-      SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(of), '{}') AS of, coalesce(array_agg(scheduled_for), '{}') AS dues, coalesce(array_agg(bytes), '{}') AS bytes
-      FROM placed WHERE place > (SELECT cardinality(ids) FROM took)),
-    goal AS MATERIALIZED (
-      SELECT scheduled_for, id FROM placed WHERE place = least(v_want, (SELECT 1 + count(*) FILTER (WHERE whole) + count(*) / 4 FROM placed))),
-    next AS (
-      SELECT array_agg(due ORDER BY place) AS dues, array_agg(after_id ORDER BY place) AS after_ids, array_agg(grown ORDER BY place) AS grown,
-        array_agg(open ORDER BY place) AS open, bool_or(open) AS any_open,
-        array_agg(CASE WHEN open AND (NOT EXISTS (SELECT FROM goal) OR (due, after_id) < (SELECT scheduled_for, id FROM goal))
-          THEN least(v_want - (SELECT cardinality(ids) FROM took), 4 * grown) ELSE 0 END ORDER BY place) AS asked
-      FROM reach)
-    SELECT n.*, k.ids AS kept, k.of AS kept_of, k.dues AS kept_dues, k.bytes AS kept_bytes, t.ids, t.of, t.weight,
-      EXISTS (SELECT FROM placed WHERE whole AND place <= v_want AND place = cardinality(t.ids) + 1) AS heavy
-    INTO v_look FROM took t CROSS JOIN kept k CROSS JOIN next n;
-    ids = ids || v_look.ids;
-    v_any = v_any OR ids <> '{}';
-    v_want = v_want - cardinality(v_look.ids);
-    v_bytes = coalesce(v_look.weight, v_bytes);
-    bytes = v_bytes;
-    IF rooms <> '{}' THEN
-      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_look.of) AS o(place) WHERE p_identifiers[o.place] = r.key))
-      INTO rooms FROM jsonb_each_text(rooms) AS r;
-    END IF;
-    IF v_look.heavy OR (v_want = 0 AND v_look.kept <> '{}') THEN
-      more = true;
+    SELECT string_agg(format(
+      '(SELECT %1$s AS place, ctid AS at, scheduled_for, id, bytes + 300 AS bytes FROM task
+        WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn AND identifier = ($1)[%1$s] AND priority = $4
+          AND scheduled_for <= $5 AND (scheduled_for, id) > (($2)[%1$s], ($3)[%1$s])
+        ORDER BY scheduled_for, id LIMIT %2$s)', i.place, coalesce(rooms->>i.identifier, 'ALL')), ' UNION ALL ')
+    INTO v_scans FROM unnest(p_identifiers) WITH ORDINALITY AS i(identifier, place) WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0;
+    IF v_scans IS NULL THEN
+      more = false;
       RETURN;
     END IF;
-    EXIT WHEN NOT v_look.any_open;
-    IF v_want = 0 THEN
+    -- What another has changed since it was read is looked at again before it is taken. OFFSET keeps the merge out of that second look.
+    EXECUTE 'SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY turn) FILTER (WHERE fits), ''{}'') AS ids, array_agg(place) FILTER (WHERE fits) AS places,
+        coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes, max(scheduled_for) FILTER (WHERE fits) AS last
+      FROM (
+        SELECT id, place, scheduled_for, bytes, turn, running <= $7 OR ($8 AND turn = 1) AS fits
+        FROM (
+          SELECT id, place, scheduled_for, bytes, row_number() OVER due_order AS turn, sum(bytes) OVER due_order AS running
+          FROM (
+            SELECT due.id, due.place, due.scheduled_for, due.bytes
+            FROM (SELECT * FROM (' || v_scans || ') AS scans ORDER BY scheduled_for, id OFFSET 0) AS due JOIN task t ON t.ctid = due.at
+            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.priority = $4 AND t.scheduled_for = due.scheduled_for
+            ORDER BY due.scheduled_for, due.id LIMIT $6 FOR UPDATE OF t SKIP LOCKED) AS locked
+          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took'
+    INTO v_took USING p_identifiers, v_dues, v_after_ids, p_priority, p_now, v_most, p_bytes - bytes, NOT p_any AND ids = '{}';
+    ids = ids || v_took.ids;
+    bytes = bytes + v_took.bytes;
+    IF rooms <> '{}' THEN
+      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_took.places) AS o(place) WHERE p_identifiers[o.place] = r.key))
+      INTO rooms FROM jsonb_each_text(rooms) AS r;
+    END IF;
+    more = v_took.locked > cardinality(v_took.ids);
+    EXIT WHEN more OR v_took.locked < v_most;
+    SELECT array_agg(greatest(a.due, v_took.last) ORDER BY a.place),
+      array_agg(CASE WHEN (a.due, a.id) > (v_took.last, ids[cardinality(ids)]) THEN a.id ELSE ids[cardinality(ids)] END ORDER BY a.place)
+    INTO v_dues, v_after_ids FROM unnest(v_dues, v_after_ids) WITH ORDINALITY AS a(due, id, place);
+    IF cardinality(ids) = p_want THEN
       more = EXISTS (
-        SELECT FROM unnest(p_identifiers, v_look.dues, v_look.after_ids, v_look.open) AS a(identifier, due, after_id, open) CROSS JOIN LATERAL (
+        SELECT FROM unnest(p_identifiers, v_dues, v_after_ids) AS a(identifier, due, after_id) CROSS JOIN LATERAL (
           SELECT FROM task t
           WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
             AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
           ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
-        WHERE a.open);
-      RETURN;
+        WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0);
+      EXIT;
     END IF;
+    -- Those that came weigh less than the first ones seemed to.
+    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(ids) / bytes));
   END LOOP;
 END
 $merged$;
@@ -631,7 +612,7 @@ $merged$;
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
 -- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
 -- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
--- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Several are merged.
+-- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Several are merged (pick_merged).
 CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -789,8 +770,11 @@ BEGIN
   SELECT array_agg(e.answer ORDER BY e.place) INTO v_rows FROM exchange_v2(p_request) WITH ORDINALITY AS e(answer, place);
   RETURN NEXT v_rows[cardinality(v_rows)];
   RETURN QUERY
-  SELECT CAST(t.told AS text)
-  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL json_array_elements(CAST(r.tasks AS json)) AS t(told)
+  SELECT rtrim(CAST(t.told AS text), ']') || ', ' || CAST(t.payload AS text) || ']'
+  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL (
+    SELECT e.value AS told, lead(e.value) OVER (ORDER BY e.place) AS payload, e.place
+    FROM json_array_elements(CAST('[' || r.tasks || ']' AS json)) WITH ORDINALITY AS e(value, place)) AS t
+  WHERE t.place % 2 = 1
   ORDER BY CAST(t.told->>5 AS integer), CAST(t.told->>6 AS timestamptz), CAST(t.told->>0 AS bigint);
 END
 $exchange$;
@@ -994,8 +978,8 @@ $done$;
 
 -- statement
 -- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}};
--- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, several in a row, each row an array
--- of at most some 60 KB, in no order. Then, as the last row, the exchange itself.
+-- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
+-- at most some 60 KB, each as an array of its columns and its payload, with commas between all. Then, as the last row, the exchange itself.
 CREATE FUNCTION exchange_v2(p_request jsonb) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -1173,9 +1157,9 @@ BEGIN
           FROM release_task r
           WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
           RETURNING CAST(json_build_array(CAST(t.id AS text), t.identifier, t.attempt, t.attempt - t.forgiven, t.max_attempts, t.priority, t.scheduled_for, t.suspect_since IS NOT NULL,
-            t.occurrence, t.trace_parent, t.payload) AS text) AS told),
+            t.occurrence, t.trace_parent) AS text) || ',' || CAST(t.payload AS text) AS told),
         placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM claimed)
-        SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
+        SELECT string_agg(told, ',') FROM placed GROUP BY at / v_row_bytes;
         h.held = h.held + cardinality(v_ids);
         h.claimed = h.claimed + cardinality(v_ids);
         h.claimed_seq = v_seq;
@@ -1202,9 +1186,9 @@ BEGIN
   IF (h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq AND NOT v_ending) OR NOT v_new THEN
     RETURN QUERY
     WITH held AS (
-      SELECT CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text) AS told FROM task WHERE held_by = v_me AND claim_seq > v_acked),
+      SELECT CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent) AS text) || ',' || CAST(payload AS text) AS told FROM task WHERE held_by = v_me AND claim_seq > v_acked),
     placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM held)
-    SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
+    SELECT string_agg(told, ',') FROM placed GROUP BY at / v_row_bytes;
   END IF;
 
   -- 7. the end

@@ -1,79 +1,30 @@
-import { randomUUID } from "node:crypto";
-import pg from "pg";
-import { type Arena, inArena } from "./support/arena.ts";
+import { inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures } from "./support/figures.ts";
 import { rounded, rounds } from "./support/measure.ts";
-import { checkHistory, drainOurs, fill, inOurs, nothing } from "./support/ours.ts";
+import { drainOurs } from "./support/ours.ts";
+import { drainSimply } from "./support/simplest.ts";
 
 export const about =
   "What Postgres itself gives: the same writes to the same tables by the simplest prepared statements, 1,000 tasks each, from two connections that do nothing else and know beforehand which tasks are theirs; tasks a second. Beside it ours as in drain.";
 
-const BATCH = 1000;
-
 export const charted = ["delete and insert", "claim, delete and insert", "ours, 2 workers"];
-
-const ENDED = `INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome)
-  SELECT id, 1, identifier, $2, now(), now(), 'SUCCESS', 'SUCCEEDED' FROM done`;
-
-const STATEMENTS = {
-  /** The task goes, its run is kept. */
-  "delete and insert": `WITH done AS (DELETE FROM task WHERE id = ANY ($1) RETURNING id, identifier) ${ENDED}`,
-  /** And the next batch is marked as held, and read. */
-  "claim, delete and insert": `WITH claimed AS (
-    UPDATE task SET held_by = $2, held_since = now(), claim_seq = 1, attempt = 1, max_attempts = 3 WHERE id = ANY ($3) RETURNING id, payload),
-  done AS (DELETE FROM task WHERE id = ANY ($1) RETURNING id, identifier),
-  run AS (${ENDED})
-  SELECT * FROM claimed`,
-} as const;
 
 export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
   inArena(async (arena) => {
     const median = await rounds(
       {
         "ours, 2 workers": async (tasks) =>
-          (await drainOurs(arena, { tasks, batch: BATCH, workers: 2, through: "pg" })).tasksPerSecond,
+          (await drainOurs(arena, { tasks, batch: 1000, workers: 2, through: "pg" })).tasksPerSecond,
         "delete and insert": (tasks) => drainSimply(arena, "delete and insert", tasks),
         "claim, delete and insert": (tasks) => drainSimply(arena, "claim, delete and insert", tasks),
       },
       quick ? { tasks: 4_000, warmUp: 0, count: 1 } : { tasks: 100_000, warmUp: 20_000, count: 5 },
     );
-    const to = (name: keyof typeof STATEMENTS) => rounded(median["ours, 2 workers"] / median[name], 2);
+    const to = (name: "delete and insert" | "claim, delete and insert") =>
+      rounded(median["ours, 2 workers"] / median[name], 2);
     return {
       ...median,
       "ours to delete and insert, ratio": to("delete and insert"),
       "ours to claim, delete and insert, ratio": to("claim, delete and insert"),
     };
-  });
-
-const drainSimply = (arena: Arena, name: keyof typeof STATEMENTS, tasks: number): Promise<number> =>
-  inOurs(arena, async (ours) => {
-    await fill(ours, { count: tasks, identifier: nothing.identifier });
-    const { rows } = await ours.client.query<{ id: string }>("SELECT id FROM task ORDER BY id");
-    const batches = Array.from({ length: tasks / BATCH }, (_, batch) =>
-      rows.slice(batch * BATCH, (batch + 1) * BATCH).map(({ id }) => id),
-    );
-    const clients = [0, 1].map(
-      () => new pg.Client({ connectionString: ours.url, options: "-c search_path=task_processor" }),
-    );
-    await Promise.all(clients.map((client) => client.connect()));
-    const me = randomUUID();
-    const startedAt = performance.now();
-    await Promise.all(
-      clients.map(async (client, first) => {
-        // Every other batch; while it ends one it claims the next.
-        const mine = batches.filter((_, batch) => batch % 2 === first);
-        const send = (ending: readonly string[], claiming: readonly string[]) =>
-          client.query({
-            name,
-            text: STATEMENTS[name],
-            values: name === "delete and insert" ? [ending, me] : [ending, me, claiming],
-          });
-        if (name !== "delete and insert") await send([], mine[0]!);
-        for (const [place, batch] of mine.entries()) await send(batch, mine[place + 1] ?? []);
-      }),
-    );
-    const seconds = (performance.now() - startedAt) / 1000;
-    await Promise.all(clients.map((client) => client.end()));
-    await checkHistory(ours, tasks);
-    return tasks / seconds;
   });

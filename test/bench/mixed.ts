@@ -9,9 +9,10 @@ import { GRAPHILE, inGraphile, runGraphile } from "./support/graphile.ts";
 import { rounded, rounds } from "./support/measure.ts";
 import { checkHistory, inOurs, invoke, settingsOf } from "./support/ours.ts";
 import { BATCHES, inPgBoss } from "./support/pg-boss.ts";
+import { drainSimply } from "./support/simplest.ts";
 import { Tally } from "./support/tally.ts";
 
-export const about = `20 identifiers, five priorities, payloads of 1 KB, one task in twenty fails its first attempt and is tried again after each one's own default back-off. 50,000 tasks; attempts a second until nine tenths of them have succeeded, so that waiting for the last back-offs does not count. Ours: queue pop size 1000, two workers, over pg. ${GRAPHILE.batching.text}; pg-boss 12.38.0: a queue an identifier with a worker each, batchSize 1000, burstWhenBatchFull, perJobResults.`;
+export const about = `20 identifiers, five priorities, payloads of 1 KB, one task in twenty fails its first attempt and is tried again after each one's own default back-off. 50,000 tasks; attempts a second until nine tenths of them have succeeded, so that waiting for the last back-offs does not count. Ours: queue pop size 1000, two workers, over pg. ${GRAPHILE.batching.text}; pg-boss 12.38.0: a queue an identifier with a worker each, batchSize 1000, burstWhenBatchFull, perJobResults. And what Postgres itself gives for payloads of 1 KB, as in limit: one kind, no priorities, no failures.`;
 
 export const targets: readonly Target[] = [{ figure: "to the best peer, ratio", atLeast: 1.7 }];
 
@@ -20,6 +21,7 @@ export const charted = ["ours, 2 workers", "graphile-worker", "pg-boss"];
 const KINDS = Array.from({ length: 20 }, (_, kind) => `kind-${kind}`);
 const NAMES = Object.keys(PRIORITIES) as Priority[];
 const TEXT = "x".repeat(1000);
+const PAYLOAD = "json_build_object('n', n, 'text', repeat('x', 1000))";
 
 /** What task n is: each kind has each priority, and failures everywhere. */
 const kindOf = (n: number): string => KINDS[n % 20]!;
@@ -33,11 +35,16 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
         "ours, 2 workers": (tasks) => drainOurs(arena, tasks),
         "graphile-worker": (tasks) => drainGraphile(arena, tasks),
         "pg-boss": (tasks) => drainPgBoss(arena, tasks),
+        "claim, delete and insert": (tasks) => drainSimply(arena, "claim, delete and insert", tasks, PAYLOAD),
       },
       quick ? { tasks: 4_000, warmUp: 0, count: 1 } : { tasks: 50_000, warmUp: 10_000, count: 5 },
     );
     const best = Math.max(median["graphile-worker"], median["pg-boss"]);
-    return { ...median, "to the best peer, ratio": rounded(median["ours, 2 workers"] / best, 2) };
+    return {
+      ...median,
+      "to the best peer, ratio": rounded(median["ours, 2 workers"] / best, 2),
+      "claim, delete and insert to the best peer, ratio": rounded(median["claim, delete and insert"] / best, 2),
+    };
   });
 
 /** Fails the first attempt of those that should, and clocks attempts until nine tenths have succeeded. */

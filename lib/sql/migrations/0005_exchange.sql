@@ -73,8 +73,8 @@ $done$;
 
 -- statement
 -- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}};
--- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, several in a row, each row an array
--- of at most some 60 KB, in no order. Then, as the last row, the exchange itself.
+-- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
+-- at most some 60 KB, each as an array of its columns and its payload, with commas between all. Then, as the last row, the exchange itself.
 CREATE FUNCTION exchange_v2(p_request jsonb) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -252,9 +252,9 @@ BEGIN
           FROM release_task r
           WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
           RETURNING CAST(json_build_array(CAST(t.id AS text), t.identifier, t.attempt, t.attempt - t.forgiven, t.max_attempts, t.priority, t.scheduled_for, t.suspect_since IS NOT NULL,
-            t.occurrence, t.trace_parent, t.payload) AS text) AS told),
+            t.occurrence, t.trace_parent) AS text) || ',' || CAST(t.payload AS text) AS told),
         placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM claimed)
-        SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
+        SELECT string_agg(told, ',') FROM placed GROUP BY at / v_row_bytes;
         h.held = h.held + cardinality(v_ids);
         h.claimed = h.claimed + cardinality(v_ids);
         h.claimed_seq = v_seq;
@@ -281,9 +281,9 @@ BEGIN
   IF (h.claimed_seq > v_acked AND h.held > 0 AND h.claimed_seq <> v_seq AND NOT v_ending) OR NOT v_new THEN
     RETURN QUERY
     WITH held AS (
-      SELECT CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent, payload) AS text) AS told FROM task WHERE held_by = v_me AND claim_seq > v_acked),
+      SELECT CAST(json_build_array(CAST(id AS text), identifier, attempt, attempt - forgiven, max_attempts, priority, scheduled_for, suspect_since IS NOT NULL, occurrence, trace_parent) AS text) || ',' || CAST(payload AS text) AS told FROM task WHERE held_by = v_me AND claim_seq > v_acked),
     placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM held)
-    SELECT '[' || string_agg(told, ',') || ']' FROM placed GROUP BY at / v_row_bytes;
+    SELECT string_agg(told, ',') FROM placed GROUP BY at / v_row_bytes;
   END IF;
 
   -- 7. the end
@@ -323,8 +323,11 @@ BEGIN
   SELECT array_agg(e.answer ORDER BY e.place) INTO v_rows FROM exchange_v2(p_request) WITH ORDINALITY AS e(answer, place);
   RETURN NEXT v_rows[cardinality(v_rows)];
   RETURN QUERY
-  SELECT CAST(t.told AS text)
-  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL json_array_elements(CAST(r.tasks AS json)) AS t(told)
+  SELECT rtrim(CAST(t.told AS text), ']') || ', ' || CAST(t.payload AS text) || ']'
+  FROM unnest(trim_array(v_rows, 1)) AS r(tasks) CROSS JOIN LATERAL (
+    SELECT e.value AS told, lead(e.value) OVER (ORDER BY e.place) AS payload, e.place
+    FROM json_array_elements(CAST('[' || r.tasks || ']' AS json)) WITH ORDINALITY AS e(value, place)) AS t
+  WHERE t.place % 2 = 1
   ORDER BY CAST(t.told->>5 AS integer), CAST(t.told->>6 AS timestamptz), CAST(t.told->>0 AS bigint);
 END
 $exchange$;
