@@ -557,17 +557,20 @@ BEGIN
   bytes = 0;
   rooms = p_rooms;
   LOOP
+    -- At first the scans start right before what is due. An identifier whose first task comes after as many others as are wanted is not needed then.
     SELECT string_agg(format(
       '(SELECT %1$s AS place, ctid AS at, scheduled_for, id, bytes + 300 AS bytes FROM task
         WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn AND identifier = ($1)[%1$s] AND priority = $4
           AND scheduled_for <= $5 AND (scheduled_for, id) > (($2)[%1$s], ($3)[%1$s])
-        ORDER BY scheduled_for, id LIMIT %2$s)', i.place, coalesce(rooms->>i.identifier, 'ALL')), ' UNION ALL ')
-    INTO v_scans FROM unnest(p_identifiers) WITH ORDINALITY AS i(identifier, place) WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0;
-    IF v_scans IS NULL THEN
-      more = false;
-      RETURN;
-    END IF;
-    -- What another has changed since it was read is looked at again before it is taken. OFFSET keeps the merge out of that second look.
+        ORDER BY scheduled_for, id LIMIT %2$s)', place, coalesce(room, 'ALL')), ' UNION ALL ') FILTER (WHERE NOT late), coalesce(bool_or(late), false)
+    INTO v_scans, more
+    FROM (
+      SELECT i.place, rooms->>i.identifier AS room, ids = '{}' AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
+      FROM unnest(p_identifiers, v_dues, v_after_ids) WITH ORDINALITY AS i(identifier, due, after_id, place)
+      WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0) AS open;
+    EXIT WHEN v_scans IS NULL;
+    -- What another has changed since it was read is looked at again before it is taken, by its columns, as not every Postgres compares the place again.
+    -- OFFSET keeps the merge out of that second look.
     EXECUTE 'SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY turn) FILTER (WHERE fits), ''{}'') AS ids, array_agg(place) FILTER (WHERE fits) AS places,
         coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes, max(scheduled_for) FILTER (WHERE fits) AS last
       FROM (
@@ -587,8 +590,8 @@ BEGIN
       SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_took.places) AS o(place) WHERE p_identifiers[o.place] = r.key))
       INTO rooms FROM jsonb_each_text(rooms) AS r;
     END IF;
-    more = v_took.locked > cardinality(v_took.ids);
-    EXIT WHEN more OR v_took.locked < v_most;
+    more = more OR v_took.locked > cardinality(v_took.ids);
+    EXIT WHEN v_took.locked > cardinality(v_took.ids) OR v_took.locked < v_most;
     SELECT array_agg(greatest(a.due, v_took.last) ORDER BY a.place),
       array_agg(CASE WHEN (a.due, a.id) > (v_took.last, ids[cardinality(ids)]) THEN a.id ELSE ids[cardinality(ids)] END ORDER BY a.place)
     INTO v_dues, v_after_ids FROM unnest(v_dues, v_after_ids) WITH ORDINALITY AS a(due, id, place);
