@@ -382,8 +382,7 @@ describe("values come back exactly", () => {
 
   test("microseconds, and numbers in JSON that JavaScript has none for", async () => {
     await db.sql(
-      `INSERT INTO task (identifier, payload, scheduled_for)
-       VALUES ('greet', '{"n": 12345678901234567890.123456789, "text": "\\u00e9\\ud83d\\ude00"}', '2026-01-02 03:04:05.123456+02')`,
+      `SELECT enqueue_task('greet', '{"n": 12345678901234567890.123456789, "text": "\\u00e9\\ud83d\\ude00"}', '2026-01-02 03:04:05.123456+02')`,
     );
     const [row] = await db.database.query(readUnfinished, { identifier: "greet" });
     expect(row!.scheduledFor.replace("+00:00", "Z")).toBe("2026-01-02T01:04:05.123456Z");

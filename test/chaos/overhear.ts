@@ -28,10 +28,9 @@ export function overhear(
   };
 }
 
-/** A row holds several tasks, or with release 0.1.0 one; a task is its columns in order. The exchange itself is an object. */
+/** A row holds several tasks, each its columns in order and its payload; with release 0.1.0 one, its payload among its columns. The exchange itself is an object. */
 function tasksIn(answer: string): Named[] {
-  const row = JSON.parse(answer) as Columns | readonly Columns[] | object;
-  if (!Array.isArray(row)) return [];
-  const tasks = (Array.isArray(row[0]) ? row : [row]) as readonly Columns[];
+  const row = JSON.parse(`[${answer}]`) as readonly unknown[];
+  const tasks = row.filter((part, place): part is Columns => place % 2 === 0 && Array.isArray(part));
   return tasks.map((columns) => [String(columns[0]), Number(columns[2])]);
 }
