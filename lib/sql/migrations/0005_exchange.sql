@@ -106,6 +106,7 @@ DECLARE
   v_silent boolean;
   v_fading boolean;
   v_identifiers text[];
+  v_max_attempts jsonb;
   v_rooms jsonb = '{}';
   v_suspect record;
   v_pick record;
@@ -206,7 +207,7 @@ BEGIN
 
   -- 6. claim
   IF v_new AND v_newest AND NOT v_ending THEN
-    SELECT array_agg(identifier) INTO v_identifiers FROM release_task
+    SELECT array_agg(identifier), jsonb_object_agg(identifier, max_attempts) INTO v_identifiers, v_max_attempts FROM release_task
     WHERE release_id = h.release_id AND (p_request->>'remainingMs' IS NULL OR timeout_ms <= CAST(p_request->>'remainingMs' AS float8))
       AND NOT EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (release_task.identifier, '*'));
     IF EXISTS (SELECT FROM release_task WHERE release_id = h.release_id AND concurrency IS NOT NULL) THEN
@@ -248,9 +249,9 @@ BEGIN
       IF cardinality(v_ids) > 0 THEN
         RETURN QUERY
         WITH claimed AS (
-          UPDATE task t SET held_by = v_me, held_since = v_now, claim_seq = v_seq, attempt = t.attempt + 1, max_attempts = coalesce(t.max_attempts, r.max_attempts)
-          FROM release_task r
-          WHERE t.id = ANY (v_ids) AND r.release_id = h.release_id AND r.identifier = t.identifier
+          -- Looked up, not joined. What a task is compared with must not grow with the number of identifiers.
+          UPDATE task t SET held_by = v_me, held_since = v_now, claim_seq = v_seq, attempt = t.attempt + 1, max_attempts = coalesce(t.max_attempts, CAST(v_max_attempts->>t.identifier AS integer))
+          WHERE t.id = ANY (v_ids)
           RETURNING CAST(json_build_array(CAST(t.id AS text), t.identifier, t.attempt, t.attempt - t.forgiven, t.max_attempts, t.priority, t.scheduled_for, t.suspect_since IS NOT NULL,
             t.occurrence, t.trace_parent) AS text) || ',' || CAST(t.payload AS text) AS told),
         placed AS (SELECT told, sum(octet_length(told)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(told) AS at FROM claimed)
