@@ -21,7 +21,12 @@ export interface HealthOptions {
 
 const canary = defineTask({
   identifier: "task_processor.health_check",
-  payload: z.object({ id: z.uuid() }),
+  payload: z.object({
+    // Made with the first canary: its pattern is of no use to a cold start.
+    get id() {
+      return z.uuid();
+    },
+  }),
   priority: "HIGHEST",
   timeoutMs: 5000,
   maxAttempts: 1,
