@@ -7,7 +7,7 @@ import { StintError } from "./errors.ts";
 import { tooLarge } from "./payload.ts";
 import { enqueueTasks, enqueueTasksAndNotify } from "./sql/tasks.ts";
 import { PRIORITIES, type Priority, type TaskDefinition } from "./task.ts";
-import { activeTraceParent } from "./trace.ts";
+import { activeTraceParent, isPropagated } from "./trace.ts";
 
 export interface EnqueueOptions {
   /** Not before this moment. */
@@ -60,6 +60,7 @@ export async function store(
   limits: Limits = LIMITS,
 ): Promise<Stored> {
   const chunks = split(texts);
+  const traceParent = isPropagated() ? await activeTraceParent() : null;
   const send = async (
     to: Pick<Database, "query">,
     request: string,
@@ -74,7 +75,7 @@ export async function store(
     }
   };
   const encode = (chunk: readonly string[], token: string | null): string =>
-    requestOf(definition, chunk, token, options, chunk === chunks[0] ? texts.length : null);
+    requestOf(definition, chunk, { token, traceParent, asksFor: chunk === chunks[0] ? texts.length : null }, options);
   if (options.transaction !== undefined) {
     const transaction = database.adopt(options.transaction);
     return await storeChunks(chunks, (chunk) => send(transaction, encode(chunk, null)));
@@ -160,9 +161,8 @@ function split(texts: readonly string[]): string[][] {
 function requestOf(
   definition: TaskDefinition,
   texts: readonly string[],
-  token: string | null,
+  { token, traceParent, asksFor }: { token: string | null; traceParent: string | null; asksFor: number | null },
   options: EnqueueOptions,
-  asksFor: number | null,
 ): string {
   const head = JSON.stringify({
     token,
@@ -175,7 +175,7 @@ function requestOf(
     key: options.key ?? null,
     onDuplicate: options.onDuplicate ?? "keep",
     serialKey: options.serialKey ?? null,
-    traceParent: activeTraceParent(),
+    traceParent,
   });
   return `${head.slice(0, -1)},"payloads":[${texts.join(",")}]}`;
 }

@@ -1,41 +1,43 @@
-/** W3C trace context through @opentelemetry/api only: without an SDK it costs nothing and changes nothing. */
-import {
-  context,
-  isSpanContextValid,
-  ProxyTracerProvider,
-  propagation,
-  ROOT_CONTEXT,
-  type SpanContext,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-} from "@opentelemetry/api";
+/** W3C trace context through @opentelemetry/api only: it is loaded once an SDK has registered with it, and without one costs and changes nothing. */
+import type { SpanContext } from "@opentelemetry/api";
 import type { ClaimedTask } from "./messages.ts";
 
+/** Where what is registered lies for all copies of the package, so long as its major version is 1. */
+const REGISTERED = Symbol.for("opentelemetry.js.api.1");
+
+type Registered = Partial<Record<"trace" | "propagation", unknown>>;
+const registered = (): Registered => (globalThis as { [REGISTERED]?: Registered })[REGISTERED] ?? {};
+
+type Api = typeof import("@opentelemetry/api");
+let loading: Promise<Api> | undefined;
+const load = (): Promise<Api> => {
+  loading ??= import("@opentelemetry/api");
+  return loading;
+};
+
+/** Whether there may be an active span to tell of, by now. */
+export const isPropagated = (): boolean => registered().propagation !== undefined;
+
 /** The active span as a traceparent, to be stored with a task; null without one. */
-export function activeTraceParent(): string | null {
+export async function activeTraceParent(): Promise<string | null> {
+  const { context, propagation, trace } = await load();
   if (trace.getSpanContext(context.active()) === undefined) return null;
   const carrier: { traceparent?: string } = {};
   propagation.inject(context.active(), carrier);
   return carrier.traceparent ?? null;
 }
 
-/** It stands for whichever SDK is registered, also later. */
-const tracer = trace.getTracer("stint");
-
 /** Whether an SDK is registered, by now: without one a span is work for nobody. */
-export function isTraced(): boolean {
-  const provider = trace.getTracerProvider();
-  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer("stint") !== undefined;
-}
+export const isTraced = (): boolean => registered().trace !== undefined;
 
 /** Runs an attempt in a span of its own, linked to the one that enqueued the task. */
-export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T> {
-  const from = spanOf(task.traceParent);
-  return tracer.startActiveSpan(
+export async function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T> {
+  const api = await load();
+  const from = spanOf(task.traceParent, api);
+  return await api.trace.getTracer("stint").startActiveSpan(
     `${task.identifier} process`,
     {
-      kind: SpanKind.CONSUMER,
+      kind: api.SpanKind.CONSUMER,
       links: from === undefined ? [] : [{ context: from }],
       attributes: { "messaging.message.id": task.id, "stint.task.attempt": task.attempt },
     },
@@ -44,7 +46,7 @@ export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T>
         return await work();
       } catch (error) {
         span.recordException(error instanceof Error ? error : String(error));
-        span.setStatus({ code: SpanStatusCode.ERROR });
+        span.setStatus({ code: api.SpanStatusCode.ERROR });
         throw error;
       } finally {
         span.end();
@@ -53,7 +55,10 @@ export function inSpan<T>(task: ClaimedTask, work: () => Promise<T>): Promise<T>
   );
 }
 
-function spanOf(traceParent: string | null): SpanContext | undefined {
+function spanOf(
+  traceParent: string | null,
+  { isSpanContextValid, propagation, ROOT_CONTEXT, trace }: Api,
+): SpanContext | undefined {
   if (traceParent === null) return undefined;
   const found = trace.getSpanContext(propagation.extract(ROOT_CONTEXT, { traceparent: traceParent }));
   return found !== undefined && isSpanContextValid(found) ? found : undefined;
