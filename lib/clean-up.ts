@@ -3,7 +3,7 @@ import * as z from "zod/mini";
 import type { CleanUpConfig } from "./config.ts";
 import type { Database } from "./database/port.ts";
 import { foldEnded } from "./fold-counters.ts";
-import { defineRecurringTask, type RecurringHandler } from "./recurring.ts";
+import { defineIntervalTask, type RecurringHandler } from "./recurring-definition.ts";
 import { cleanUpBatch } from "./sql/clean-up.ts";
 
 /** Heartbeats, health rows and request tokens are of no use to anyone after this. */
@@ -17,7 +17,7 @@ export function cleanUpHandler(
   timeoutMs: number,
 ): RecurringHandler {
   const schedule = { every: `${config.runEverySeconds}s`, firstRunTime: config.runTime };
-  const task = defineRecurringTask({
+  const task = defineIntervalTask({
     identifier: "task_processor.clean_up",
     ...schedule,
     schema: z.object({}),
@@ -32,7 +32,7 @@ export function cleanUpHandler(
 
 /** Counters of ended invocations are folded so often that GET /processor/metrics has few of them to add up. */
 export function foldCountersHandler(databases: readonly Database[], timeoutMs: number): RecurringHandler {
-  const task = defineRecurringTask({
+  const task = defineIntervalTask({
     identifier: "task_processor.fold_counters",
     every: "10m",
     schema: z.object({}),

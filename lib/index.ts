@@ -16,7 +16,8 @@ export { type ErrorCode, StintError, TaskBackoffError, TaskCancelError } from ".
 export { taskProcessorHealthCheck } from "./health.ts";
 export { createLog, type Log } from "./log.ts";
 export type { ProducerWake } from "./producer-wake.ts";
-export { defineRecurringTask, type Missed, type RecurringDefinition, type RecurringOptions } from "./recurring.ts";
+export { defineRecurringTask } from "./recurring.ts";
+export type { Missed, RecurringDefinition, RecurringOptions } from "./recurring-definition.ts";
 export { connectAll } from "./runtime.ts";
 export { type MigrationReport, migrate } from "./sql/migrate.ts";
 export {

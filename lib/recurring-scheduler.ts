@@ -1,7 +1,7 @@
 import type { Database } from "./database/port.ts";
 import type { Log } from "./log.ts";
 import type { Answer } from "./messages.ts";
-import type { RecurringDefinition } from "./recurring.ts";
+import type { RecurringDefinition } from "./recurring-definition.ts";
 import type { Registry } from "./registry.ts";
 import { fireRecurring, planRecurring } from "./sql/recurring-tasks.ts";
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { StintError } from "./errors.ts";
-import type { RecurringDefinition, RecurringHandler } from "./recurring.ts";
+import type { RecurringDefinition, RecurringHandler } from "./recurring-definition.ts";
 import type { TaskHandler } from "./task.ts";
 
 /** What a release can run. */
