@@ -1,10 +1,6 @@
-/** Wakes at a time, through a queue that holds a message back: where nobody polls, so that a database may rest. */
+/** Wakes at a time, through a queue of SQS that holds a message back. */
 import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
-import { pause } from "./clock.ts";
-import type { Database } from "./database/port.ts";
 import { StintError } from "./errors.ts";
-import type { Log } from "./log.ts";
-import { arrangeWake } from "./sql/slots.ts";
 
 /** SQS holds a message for 15 minutes at the most. What is due later is reached in several steps. */
 export const MOST_DELAY_MS = 900_000;
@@ -26,37 +22,4 @@ export function queueWake(queueUrl: string, options: { endpoint?: string } = {})
       throw new StintError("wake_failed", `A wake could not be sent to ${queueUrl}: ${String(error)}`);
     }
   };
-}
-
-export interface ArrangeOptions {
-  readonly databases: readonly Database[];
-  readonly release: string;
-  readonly graceMs: number;
-  readonly send: (delayMs: number) => Promise<void>;
-  readonly log: Log;
-  /** The caller is about to look: it is guarded if there is something to do for it. */
-  readonly beginning: boolean;
-  /** How long the caller waits, in milliseconds; what is answered later is sent all the same. Default: an eighth of the grace period, as leases run meanwhile. */
-  readonly waitMs?: number;
-}
-
-/**
- * Sees to it that somebody is called when the next task or occurrence is due, and a quarter past the grace period of whoever works
- * now: a dead man's call. Asked before an invocation claims, before its first task starts, and when it has left. One call is under way at a time: more are not sent.
- */
-export async function arrangeNextWake(options: ArrangeOptions): Promise<void> {
-  const { databases, graceMs, waitMs = graceMs / 8 } = options;
-  const answered = new AbortController();
-  const all = Promise.all(databases.map((database) => arrange(database, options)));
-  await Promise.race([all.finally(() => answered.abort()), pause(waitMs, answered.signal)]);
-}
-
-async function arrange(database: Database, { release, graceMs, send, log, beginning }: ArrangeOptions): Promise<void> {
-  try {
-    const values = { release, graceMs, mostMs: MOST_DELAY_MS, beginning };
-    const [row] = await database.query(arrangeWake, values, { timeoutMs: graceMs / 4 });
-    if (row?.delayMs != null) await send(row.delayMs);
-  } catch (error) {
-    log.error("the next wake could not be arranged; the safety net's tick makes up for it", { error: String(error) });
-  }
 }

@@ -1,7 +1,7 @@
 /** How the processor function wakes others on AWS. The clients are loaded when the first call is made: a cold start goes without. */
 import type { Config } from "./config.ts";
+import { type ArrangeOptions, arrangeNextWake } from "./next-wake.ts";
 import type { Wake } from "./wake.ts";
-import type { ArrangeOptions } from "./wake-queue.ts";
 
 /** Calls invocations of a function for free slots. */
 export function wakeThrough({ numThreads, lambdaEndpoint }: Config, functionName: string): Wake {
@@ -30,10 +30,10 @@ export async function arrangingWakes<T>(
   options: Pick<ArrangeOptions, "databases" | "release" | "log">,
   work: (beforeWork: () => Promise<void>) => Promise<T>,
 ): Promise<T> {
-  const { arrangeNextWake, queueWake } = await import("./wake-queue.ts");
+  const { MOST_DELAY_MS, queueWake } = await import("./wake-queue.ts");
   const send = queueWake(queueUrl, sqsEndpoint === undefined ? {} : { endpoint: sqsEndpoint });
   const arrange = (beginning: boolean, more: { waitMs?: number } = {}) =>
-    arrangeNextWake({ ...options, graceMs, send, beginning, ...more });
+    arrangeNextWake({ ...options, graceMs, send, mostMs: MOST_DELAY_MS, beginning, ...more });
   await arrange(true);
   try {
     return await work(() => arrange(false));

@@ -8,10 +8,11 @@ import { pause } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
 import { createLog, silentLog } from "../lib/log.ts";
+import { arrangeNextWake } from "../lib/next-wake.ts";
 import { createProcessorHandler } from "../lib/processor.ts";
 import { createRegistry } from "../lib/registry.ts";
 import { readTick, runTick } from "../lib/tick.ts";
-import { arrangeNextWake, queueWake } from "../lib/wake-queue.ts";
+import { MOST_DELAY_MS, queueWake } from "../lib/wake-queue.ts";
 import { arrangingWakes } from "../lib/wakes.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
@@ -284,7 +285,14 @@ describe("wakes at a time, through a queue", async () => {
     queue.close();
   });
   const send = queueWake(`${endpoint}/000000000000/stint-wakes`, { endpoint });
-  const common = { databases: [db.database], release: registry.release, graceMs: 20_000, send, log: silentLog };
+  const common = {
+    databases: [db.database],
+    release: registry.release,
+    graceMs: 20_000,
+    send,
+    mostMs: MOST_DELAY_MS,
+    log: silentLog,
+  };
   const arranged = async (beginning = false) => {
     sent.length = 0;
     await arrangeNextWake({ ...common, beginning });

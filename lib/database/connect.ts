@@ -1,4 +1,5 @@
 import { StintError } from "../errors.ts";
+import { connectPg } from "./pg.ts";
 import type { Database } from "./port.ts";
 
 /** Where a database is: a Postgres URL, or an Aurora cluster behind the Data API. */
@@ -17,7 +18,7 @@ export interface ConnectOptions {
 
 /**
  * @throws StintError option_invalid
- * Loads only the adapter that is asked for: each costs a cold start its own milliseconds.
+ * Loads only the client that is asked for, as each costs a cold start its own milliseconds: pg at the first statement, the SDK here.
  */
 export async function connectDatabase(target: DatabaseTarget, options: ConnectOptions = {}): Promise<Database> {
   const schema = options.schema ?? "task_processor";
@@ -34,7 +35,6 @@ export async function connectDatabase(target: DatabaseTarget, options: ConnectOp
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema))
     throw new StintError("option_invalid", "schema is 1 to 63 of a-z, 0-9 and _, no digit first.");
   if (target.kind === "pg") {
-    const { connectPg } = await import("./pg.ts");
     return connectPg({
       url: target.url,
       schema,
