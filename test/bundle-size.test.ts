@@ -12,10 +12,10 @@ const { exclude, outputFileExtension, plugins, skipRebuild, watch, ...settings }
 const options = settings as BuildOptions;
 
 test.each([
-  ["processor", 320],
-  ["health", 370],
-  ["monitoring", 400],
-  ["migrate", 370],
+  ["processor", 300],
+  ["health", 355],
+  ["monitoring", 340],
+  ["migrate", 340],
 ])("%s is at most %i KB", async (name, mostKb) => {
   const { outputFiles, metafile } = await build({
     ...options,

@@ -13,6 +13,22 @@ const importsOf = (file: string): string[] =>
     relative(root, resolve(root, dirname(file), path!)),
   );
 
+/** Types vanish in the bundle. */
+const withoutTypes = (file: string): string => read(file).replaceAll(/import type [\s\S]*?;/g, "");
+
+/** What is loaded at once with these files, themselves among it. */
+function loadedWith(...entries: readonly string[]): string[] {
+  const seen = new Set<string>();
+  const walk = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    for (const [, path] of withoutTypes(file).matchAll(/from\s*"(\.{1,2}\/[^"]+)"/g))
+      walk(relative(root, resolve(root, dirname(file), path!)));
+  };
+  for (const entry of entries) walk(entry);
+  return [...seen];
+}
+
 describe("imports point one way", () => {
   test("lib imports nothing of functions or infra", () => {
     const wrong = files("lib/**/*.ts").flatMap((file) =>
@@ -48,20 +64,16 @@ describe("imports point one way", () => {
   });
 
   test("a task's definition pulls in no handler, worker or adapter", () => {
-    const seen = new Set<string>();
-    const walk = (file: string): void => {
-      if (seen.has(file)) return;
-      seen.add(file);
-      // Types vanish in the bundle.
-      const text = read(file).replaceAll(/import type [\s\S]*?;/g, "");
-      for (const [, path] of text.matchAll(/from\s*"(\.{1,2}\/[^"]+)"/g))
-        walk(relative(root, resolve(root, dirname(file), path!)));
-    };
-    walk("lib/task.ts");
-    walk("lib/enqueue.ts");
+    const loaded = loadedWith("lib/task.ts", "lib/enqueue.ts");
     expect(
-      [...seen].filter((file) => /worker|drain|attempt|lease|adapter|database\/(pg|data-api)|^functions/.test(file)),
+      loaded.filter((file) => /worker|drain|attempt|lease|adapter|database\/(pg|data-api)|^functions/.test(file)),
     ).toEqual([]);
+  });
+
+  test("a processor starts without a reader of cron, tracing and the clients of AWS", () => {
+    const loaded = loadedWith("lib/processor.ts");
+    expect(loaded).toContain("lib/trace.ts");
+    expect(loaded.filter((file) => /from "(croner|@opentelemetry|@aws)/.test(withoutTypes(file)))).toEqual([]);
   });
 });
 
