@@ -43,6 +43,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_nestloop = off
 SET jit = off
 AS $done$
 #variable_conflict use_column
@@ -51,12 +52,13 @@ DECLARE
   v_identifiers text[];
   v_serial_keys text[];
 BEGIN
+  -- Their rows are read together, page by page, and hashed with what came; a look into the index for each took a tenth longer.
   WITH result AS MATERIALIZED (
     SELECT * FROM unnest(CAST(p_done->>'id' AS bigint[]), CAST(p_done->>'attempt' AS integer[]), CAST(p_done->>'started' AS float8[]), CAST(p_done->>'finished' AS float8[]))
       AS r(id, attempt, started, finished)),
   done AS (
     DELETE FROM task t USING result r
-    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    WHERE t.id = ANY (CAST(p_done->>'id' AS bigint[])) AND t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
     RETURNING t.id, t.attempt, t.identifier, t.serial_key, t.occurrence, r.started, r.finished),
   run AS (
     INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence)
