@@ -6,6 +6,7 @@ import { type Migration, migrate, pendingMigrations } from "../lib/sql/migrate.t
 import { migrations } from "../lib/sql/migrations/inlined.ts";
 import { describeSchema } from "./support/catalog.ts";
 import { ADAPTERS, openDatabase } from "./support/database.ts";
+import { register, Speaker } from "./support/exchange.ts";
 
 const names = migrations.map((migration) => migration.name);
 
@@ -48,6 +49,31 @@ describe.each(ADAPTERS)("migrations over %s", async (adapter) => {
     await migrate(database, [...migrations, newer]);
     expect(await migrate(database)).toEqual({ applied: [], newer: ["9001_newer"] });
   });
+});
+
+test("what waits and what has failed since release 0.1.0 keeps its payload, as it was told before", async () => {
+  const db = await openDatabase("pg", { migrated: false });
+  await migrate(
+    db.database,
+    migrations.filter(({ name }) => name < "0005"),
+  );
+  const payloads = [
+    { n: 12.5, text: 'é😀 "\\ \u2028', deep: [{ none: null }, true, []] },
+    { text: "x".repeat(40_000) },
+    {},
+  ];
+  for (const payload of payloads) await db.sql("SELECT enqueue_task('note', $1)", [JSON.stringify(payload)]);
+  await db.sql(
+    `INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, attempt, forgiven, max_attempts, failed_at, outcome)
+    SELECT 1000 + id, identifier, payload, priority, scheduled_for, created_at, 3, 0, 3, now(), 'FAILED' FROM task`,
+  );
+  const before = await db.sql("SELECT id, bytes, CAST(payload AS text) AS payload FROM task ORDER BY id");
+  expect((await migrate(db.database)).applied).toEqual(names.filter((name) => name >= "0005"));
+  expect(await db.sql("SELECT id, bytes, CAST(payload AS text) AS payload FROM task ORDER BY id")).toEqual(before);
+  expect(await db.sql("SELECT payload FROM failed_task ORDER BY id")).toEqual(payloads.map((payload) => ({ payload })));
+  await register(db, "new", { note: {} });
+  const { tasks } = await new Speaker(db, { release: "new" }).say({ want: 10 });
+  expect(tasks.map(({ payload }) => payload)).toEqual(payloads);
 });
 
 test("another schema's name serves a second application in the same database", async () => {
