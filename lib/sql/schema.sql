@@ -559,7 +559,7 @@ BEGIN
   LOOP
     -- At first the scans start right before what is due. An identifier whose first task comes after as many others as are wanted is not needed then.
     SELECT string_agg(format(
-      '(SELECT %1$s AS place, ctid AS at, scheduled_for, id, bytes + 300 AS bytes FROM task
+      '(SELECT %1$s AS place, ctid AS at, xmin AS version, scheduled_for, id, bytes + 300 AS bytes FROM task
         WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn AND identifier = ($1)[%1$s] AND priority = $4
           AND scheduled_for <= $5 AND (scheduled_for, id) > (($2)[%1$s], ($3)[%1$s])
         ORDER BY scheduled_for, id LIMIT %2$s)', place, coalesce(room, 'ALL')), ' UNION ALL ') FILTER (WHERE NOT late), coalesce(bool_or(late), false)
@@ -569,8 +569,8 @@ BEGIN
       FROM unnest(p_identifiers, v_dues, v_after_ids) WITH ORDINALITY AS i(identifier, due, after_id, place)
       WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0) AS open;
     EXIT WHEN v_scans IS NULL;
-    -- What another has changed since it was read is looked at again before it is taken, by its columns, as not every Postgres compares the place again.
-    -- OFFSET keeps the merge out of that second look.
+    -- What another has changed since it was read is another version by now, and is left to the next claim. Told by xmin, as not every Postgres compares the place
+    -- again, and as columns would offer the planner an index. OFFSET keeps the merge out of that second look.
     EXECUTE 'SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY turn) FILTER (WHERE fits), ''{}'') AS ids, array_agg(place) FILTER (WHERE fits) AS places,
         coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes, max(scheduled_for) FILTER (WHERE fits) AS last
       FROM (
@@ -579,8 +579,7 @@ BEGIN
           SELECT id, place, scheduled_for, bytes, row_number() OVER due_order AS turn, sum(bytes) OVER due_order AS running
           FROM (
             SELECT due.id, due.place, due.scheduled_for, due.bytes
-            FROM (SELECT * FROM (' || v_scans || ') AS scans ORDER BY scheduled_for, id OFFSET 0) AS due JOIN task t ON t.ctid = due.at
-            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.priority = $4 AND t.scheduled_for = due.scheduled_for
+            FROM (SELECT * FROM (' || v_scans || ') AS scans ORDER BY scheduled_for, id OFFSET 0) AS due JOIN task t ON t.ctid = due.at AND t.xmin = due.version
             ORDER BY due.scheduled_for, due.id LIMIT $6 FOR UPDATE OF t SKIP LOCKED) AS locked
           WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took'
     INTO v_took USING p_identifiers, v_dues, v_after_ids, p_priority, p_now, v_most, p_bytes - bytes, NOT p_any AND ids = '{}';
@@ -960,7 +959,7 @@ DECLARE
   v_identifiers text[];
   v_serial_keys text[];
 BEGIN
-  -- Their rows are read together, page by page, and hashed with what came; a look into the index for each took a tenth longer.
+  -- Their rows are read together, page by page, and hashed with what came; a look into the index for each is dearer.
   WITH result AS MATERIALIZED (
     SELECT * FROM unnest(CAST(p_done->>'id' AS bigint[]), CAST(p_done->>'attempt' AS integer[]), CAST(p_done->>'started' AS float8[]), CAST(p_done->>'finished' AS float8[]))
       AS r(id, attempt, started, finished)),

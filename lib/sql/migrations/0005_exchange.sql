@@ -52,7 +52,7 @@ DECLARE
   v_identifiers text[];
   v_serial_keys text[];
 BEGIN
-  -- Their rows are read together, page by page, and hashed with what came; a look into the index for each took a tenth longer.
+  -- Their rows are read together, page by page, and hashed with what came; a look into the index for each is dearer.
   WITH result AS MATERIALIZED (
     SELECT * FROM unnest(CAST(p_done->>'id' AS bigint[]), CAST(p_done->>'attempt' AS integer[]), CAST(p_done->>'started' AS float8[]), CAST(p_done->>'finished' AS float8[]))
       AS r(id, attempt, started, finished)),
