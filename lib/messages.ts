@@ -59,7 +59,15 @@ export interface Floor {
   readonly id: string;
 }
 
+export interface DueOccurrence {
+  readonly identifier: string;
+  readonly nextAt: string;
+  readonly schedule: string;
+}
+
 export interface Answer {
+  /** The database's time, ISO 8601 with microseconds. */
+  readonly at: string;
   readonly epoch: number;
   readonly newest: boolean;
   readonly more: boolean;
@@ -74,7 +82,8 @@ export interface Answer {
   readonly succeeded: number;
   readonly failed: number;
   readonly stale: number;
-  readonly recurring: readonly { identifier: string; nextAt: string }[] | null;
+  /** What is due, and the schedule by which it was planned. */
+  readonly recurring: readonly DueOccurrence[] | null;
   readonly schedules: Readonly<Record<string, string>> | null;
   /** Held tasks that an operator has cancelled. */
   readonly cancelling: readonly string[] | null;

@@ -8,7 +8,7 @@ export type Missed = "once" | "skip" | "all";
 export interface RecurringOptions<S extends PayloadSchema> extends Omit<TaskOptions<S>, "queueSize" | "payload"> {
   /** A schema for the payload; without it the payload is an empty object. */
   readonly schema: S;
-  /** Stored with each occurrence. */
+  /** Stored with each occurrence; what `schema` takes. */
   readonly payload: unknown;
   /** An interval such as "30s", "15m", "1h", "7d", on a grid from midnight UTC (or from firstRunTime). */
   readonly every?: string;

@@ -94,6 +94,9 @@ describe("schedules", () => {
     ["firstRunTime", { every: "1h", firstRunTime: "25:00" }],
     ["missed", { every: "1h", missed: "sometimes" }],
     ["overlap", { every: "1h", overlap: "yes" }],
+    ["does not fit", { every: "1h", schema: z.object({ n: z.number() }), payload: { n: "one" } }],
+    ["60008 bytes", { every: "1h", schema: z.object({ t: z.string() }), payload: { t: "x".repeat(60_000) } }],
+    ["not JSON", { every: "1h", payload: undefined }],
   ])("a bad schedule is refused: %s", (name, options) => {
     expect(() => defineRecurringTask({ identifier: "beat", schema, payload: {}, ...options } as never)).toThrow(
       expect.objectContaining({ code: "definition_invalid", message: expect.stringContaining(name) }),
@@ -176,6 +179,74 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
     expect(
       await db.sql("SELECT schedule, extract(hour FROM next_at AT TIME ZONE 'UTC')::int AS hour FROM recurring_task"),
     ).toEqual([{ schedule: '{"every":"1d"}', hour: 0 }]);
+  });
+
+  test.each([
+    ["behind", -90_000],
+    ["ahead of", 90_000],
+  ])("a process whose clock is %s the database's gives each occurrence once", async (_, skewMs) => {
+    const occurrences: unknown[] = [];
+    const minutely = every("1m", { missed: "skip" }).handle(() => void occurrences.push(1));
+    await run(db, [minutely]);
+    await db.sql("UPDATE recurring_task SET next_at = date_trunc('minute', clock_timestamp())");
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + skewMs });
+    try {
+      await run(db, [minutely]);
+    } finally {
+      vi.useRealTimers();
+    }
+    await run(db, [minutely]);
+    // A minute may have turned meanwhile.
+    expect(
+      await db.sql(
+        "SELECT count(*)::int AS runs FROM task_run WHERE occurrence IS NOT NULL GROUP BY occurrence HAVING count(*) <> 1",
+      ),
+    ).toEqual([]);
+    expect(occurrences.length).toBeGreaterThanOrEqual(1);
+    expect(occurrences.length).toBeLessThanOrEqual(2);
+  });
+
+  test("what one release has planned, one with another schedule does not fire, unless nobody else does for a minute", async () => {
+    const old = every("365d").handle(() => {});
+    const changed = every("1h").handle(() => {});
+    const stored = async () =>
+      (await db.sql("SELECT schedule, last_occurrence IS NOT NULL AS fired FROM recurring_task"))[0];
+    const leave = new AbortController();
+    const polls = async () =>
+      (await db.sql<{ seq: number }>("SELECT max(seq) AS seq FROM heartbeat WHERE slot = 7"))[0]!.seq;
+    const more = async () => {
+      const before = await polls();
+      await vi.waitUntil(async () => (await polls()) > before + 2, 30_000);
+    };
+    const staying = run(db, [old], { resident: true, slot: 7, signal: leave.signal });
+    await vi.waitUntil(async () => (await stored())?.schedule === '{"every":"365d"}', 30_000);
+    await run(db, [changed]);
+    await overdue();
+    await more();
+    expect(await stored()).toEqual({ schedule: '{"every":"1h"}', fired: false });
+    await run(db, [changed]);
+    expect(await stored()).toEqual({ schedule: '{"every":"1h"}', fired: true });
+    await overdue("2 minutes");
+    await vi.waitUntil(async () => (await stored())?.schedule === '{"every":"365d"}', 30_000);
+    leave.abort();
+    await staying;
+  });
+
+  test("one that has to wait does not keep the next from its turn", async () => {
+    const seen: string[] = [];
+    const of = (identifier: string) =>
+      defineRecurringTask({ identifier, every: "1h", schema, payload: {} }).handle(() => void seen.push(identifier));
+    const handlers = [of("a.first"), of("b.second")];
+    await run(db, handlers);
+    await overdue();
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM recurring_task WHERE identifier = 'a.first' FOR UPDATE");
+    await run(db, handlers);
+    expect(seen).toEqual(["b.second"]);
+    await other.query("COMMIT");
+    await run(db, handlers);
+    expect(seen).toEqual(["b.second", "a.first"]);
   });
 
   test("a release that does not know a schedule leaves it alone; after 30 minutes of such it is disabled, and comes back with one that does", async () => {

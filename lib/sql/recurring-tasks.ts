@@ -8,10 +8,10 @@ export const planRecurring = statement<{ planned: number }>()(
   "SELECT {schema}.plan_recurring_v1(CAST(:request AS jsonb)) AS planned",
 );
 
-/** The next occurrence by compare-and-set; its task in the same call. */
+/** The next occurrence by compare-and-set, of the schedule it was planned by; its task in the same call. */
 export const fireRecurring = statement<{ outcome: "fired" | "skipped" | "lost" }>()(
   "fire_recurring",
   { request: "json" },
   ["outcome"],
-  "SELECT {schema}.fire_recurring_v1(CAST(:request AS jsonb)) AS outcome",
+  "SELECT {schema}.fire_recurring_v2(CAST(:request AS jsonb)) AS outcome",
 );

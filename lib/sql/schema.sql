@@ -801,14 +801,16 @@ END
 $plan$;
 
 -- statement
--- Plans the next occurrence by compare-and-set on the stored one and enqueues the due ones in the same call.
-CREATE FUNCTION fire_recurring_v1(p_request jsonb) RETURNS text
+-- Plans the next occurrence by compare-and-set on the stored one and the schedule that it was planned by, and enqueues the due ones in the same call. Whoever has another
+-- schedule, as a release before or after this one, fires nothing of it.
+CREATE FUNCTION fire_recurring_v2(p_request jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 AS $fire$
 BEGIN
   UPDATE recurring_task SET next_at = CAST(p_request->>'nextAt' AS timestamptz), last_occurrence = CAST(p_request->>'expectedAt' AS timestamptz)
-  WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND enabled;
+  WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND schedule = p_request->>'schedule' AND enabled
+    AND CAST(p_request->>'nextAt' AS timestamptz) > next_at;
   IF NOT FOUND THEN
     RETURN 'lost';
   END IF;
@@ -828,6 +830,15 @@ BEGIN
     FROM jsonb_array_elements_text(p_request->'occurrences')) o ORDER BY o.due;
   RETURN 'fired';
 END
+$fire$;
+
+-- statement
+-- As release 0.1.0 calls it, which does not say by which schedule.
+CREATE FUNCTION fire_recurring_v1(p_request jsonb) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+AS $fire$
+  SELECT fire_recurring_v2(p_request || jsonb_build_object('schedule', (SELECT schedule FROM recurring_task WHERE identifier = p_request->>'identifier')))
 $fire$;
 
 -- statement
@@ -1172,7 +1183,7 @@ BEGIN
     ELSE
       SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors', v_rooms);
     END IF;
-    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at)) INTO v_due FROM recurring_task
+    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at, 'schedule', schedule)) INTO v_due FROM recurring_task
     WHERE enabled AND next_at <= v_now AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
     IF v_seq = 1 THEN
       UPDATE recurring_task SET enabled = true, disabled_why = NULL
@@ -1215,7 +1226,7 @@ BEGIN
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
   SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
   WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END
@@ -1987,7 +1998,7 @@ AS $secure$
 DECLARE
   v_schema text = current_schema();
   v_producer text[] = '{enqueue_task,enqueue_v1,check_database_v1,take_health_row_v1,drop_canary_v1}';
-  v_worker text[] = '{exchange_v1,exchange_v2,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
+  v_worker text[] = '{exchange_v1,exchange_v2,register_release_v1,plan_recurring_v1,fire_recurring_v1,fire_recurring_v2,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
   v_owner text[] = '{secure_v1,make_role_v1}';
   v_one record;
   v_role record;

@@ -265,7 +265,7 @@ BEGIN
     ELSE
       SELECT more INTO v_more FROM pick_tasks(v_identifiers, v_now, 0, 0, p_request->'floors', v_rooms);
     END IF;
-    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at)) INTO v_due FROM recurring_task
+    SELECT json_agg(json_build_object('identifier', identifier, 'nextAt', next_at, 'schedule', schedule)) INTO v_due FROM recurring_task
     WHERE enabled AND next_at <= v_now AND identifier IN (SELECT identifier FROM release_task WHERE release_id = h.release_id);
     IF v_seq = 1 THEN
       UPDATE recurring_task SET enabled = true, disabled_why = NULL
@@ -308,7 +308,7 @@ BEGIN
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
   SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
   WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END

@@ -44,7 +44,7 @@ AS $secure$
 DECLARE
   v_schema text = current_schema();
   v_producer text[] = '{enqueue_task,enqueue_v1,check_database_v1,take_health_row_v1,drop_canary_v1}';
-  v_worker text[] = '{exchange_v1,exchange_v2,register_release_v1,plan_recurring_v1,fire_recurring_v1,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
+  v_worker text[] = '{exchange_v1,exchange_v2,register_release_v1,plan_recurring_v1,fire_recurring_v1,fire_recurring_v2,clean_up_v1,fold_counters_v1,arrange_wake_v1,leave_health_row_v1}';
   v_owner text[] = '{secure_v1,make_role_v1}';
   v_one record;
   v_role record;

@@ -215,3 +215,44 @@ BEGIN
   RETURN true;
 END
 $turn$;
+
+-- statement
+-- Plans the next occurrence by compare-and-set on the stored one and the schedule that it was planned by, and enqueues the due ones in the same call. Whoever has another
+-- schedule, as a release before or after this one, fires nothing of it.
+CREATE FUNCTION fire_recurring_v2(p_request jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $fire$
+BEGIN
+  UPDATE recurring_task SET next_at = CAST(p_request->>'nextAt' AS timestamptz), last_occurrence = CAST(p_request->>'expectedAt' AS timestamptz)
+  WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND schedule = p_request->>'schedule' AND enabled
+    AND CAST(p_request->>'nextAt' AS timestamptz) > next_at;
+  IF NOT FOUND THEN
+    RETURN 'lost';
+  END IF;
+  IF jsonb_array_length(p_request->'occurrences') = 0 THEN
+    RETURN 'skipped';
+  END IF;
+  IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
+    SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
+    UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
+    RETURN 'skipped';
+  END IF;
+  -- Without overlap several missed ones run one after another. None is unfinished, so the first of them has the turn.
+  INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence, serial_key, has_turn)
+  SELECT p_request->>'identifier', p_request->'payload', CAST(p_request->>'priority' AS smallint), o.due, o.due,
+    CASE WHEN NOT CAST(p_request->>'overlap' AS boolean) THEN 'occurrence' END, CAST(p_request->>'overlap' AS boolean) OR o.place = 1
+  FROM (SELECT CAST(value AS timestamptz) AS due, row_number() OVER (ORDER BY CAST(value AS timestamptz)) AS place
+    FROM jsonb_array_elements_text(p_request->'occurrences')) o ORDER BY o.due;
+  RETURN 'fired';
+END
+$fire$;
+
+-- statement
+-- As release 0.1.0 calls it, which does not say by which schedule.
+CREATE OR REPLACE FUNCTION fire_recurring_v1(p_request jsonb) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+AS $fire$
+  SELECT fire_recurring_v2(p_request || jsonb_build_object('schedule', (SELECT schedule FROM recurring_task WHERE identifier = p_request->>'identifier')))
+$fire$;
