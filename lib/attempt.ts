@@ -13,6 +13,8 @@ import { inSpan, isTraced } from "./trace.ts";
 export const ERROR_BYTES = 8192;
 /** How long a handler that was aborted may take to end before its place is given away. */
 const SETTLE_MS = 1000;
+/** A payload that does not fit may be of a newer release, whose processors are on their way: an older resident leaves within a minute. */
+const UNFIT_DELAY_MS = 60_000;
 
 /** What all attempts of an invocation at one database have in common. */
 export interface AttemptSurroundings {
@@ -44,6 +46,7 @@ export class Attempt {
   readonly done: Promise<AttemptEnd>;
   #cut: Cut | undefined;
   #over = false;
+  #unfit = false;
   #controller: AbortController | undefined;
   #settle: (() => void) | undefined;
   #abandoning: NodeJS.Timeout | undefined;
@@ -103,7 +106,9 @@ export class Attempt {
     } catch (error) {
       if (this.#cut?.by === "lease") return { result: finish("RELEASED") };
       if (this.#cut?.by === "operator") return { result: finish("CANCELLED", { error: describeError(error) }), error };
-      return { result: finish(...failureOf(error, this.#handler, task, this.#around.backoffDefaultMs)), error };
+      const [outcome, more] = failureOf(error, this.#handler, task, this.#around.backoffDefaultMs);
+      if (this.#unfit) more.delayMs = Math.max(UNFIT_DELAY_MS, more.delayMs ?? 0);
+      return { result: finish(outcome, more), error };
     } finally {
       this.#over = true;
       clearTimeout(this.#abandoning);
@@ -113,6 +118,7 @@ export class Attempt {
   async #execute(): Promise<unknown> {
     const { timeoutMs, payload: schema } = this.#handler.definition;
     const decoded = decodePayload(schema, this.#task.payload);
+    this.#unfit = "problem" in decoded;
     if ("problem" in decoded)
       throw new StintError("payload_invalid", `The stored payload does not fit its schema. ${decoded.problem}`);
     const timer = setTimeout(
@@ -157,7 +163,7 @@ function failureOf(
   handler: TaskHandler,
   task: ClaimedTask,
   backoffDefaultMs: number,
-): [Result["outcome"], Partial<Result>] {
+): [Result["outcome"], { error: string; delayMs?: number; retryAt?: string }] {
   const details = { error: describeError(error) };
   const code = codeOf(error);
   if (code === "task_cancel") return ["CANCELLED", details];

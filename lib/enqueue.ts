@@ -54,7 +54,7 @@ export interface TaskClient {
     payload: core.input<S>,
     options?: EnqueueOptions,
   ): Promise<EnqueueAnswer>;
-  /** All of them or none, in as few requests as their size allows; for each beyond the first it may take 10 s more. Errors as enqueue. */
+  /** All of them or none, in as few requests as their size allows; for each beyond the first it may take 10 s more. Errors as enqueue; a key is for one task. */
   enqueueMany<S extends PayloadSchema>(
     definition: TaskDefinition<S>,
     payloads: readonly core.input<S>[],
@@ -138,6 +138,9 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
     async enqueueMany(definition, payloads, given = {}) {
       if (!Array.isArray(payloads)) refuse("payloads is an array.");
       checkOptions(definition, given);
+      const { key, onDuplicate } = given as EnqueueOptions;
+      if (key !== undefined || onDuplicate !== undefined)
+        refuse(`${definition.identifier}: key and onDuplicate are for one task: use enqueue.`);
       const texts = payloads.map((payload) => encodePayload(definition.identifier, definition.payload, payload));
       if (runMethod !== "TASK_PROCESSOR")
         return {
@@ -163,6 +166,8 @@ export function createTaskClient(options: TaskClientOptions): TaskClient {
 }
 
 function checkOptions(definition: TaskDefinition<never> | TaskDefinition, options: EnqueueOptions): void {
+  if (typeof options !== "object" || options === null || options.transaction === null)
+    throw new StintError("option_invalid", `${definition.identifier}: options is an object, and transaction a client.`);
   const check = (name: string, fits: boolean, allowed: string): void => {
     if (!fits) throw new StintError("option_invalid", `${definition.identifier}: ${name} is ${allowed}.`);
   };

@@ -37,19 +37,24 @@ class Lines implements Log {
   }
 
   debug(message: string, fields?: LogFields): void {
-    this.#sink({ level: "debug", message, ...this.#fields, ...fields });
+    this.#say("debug", message, fields);
   }
 
   info(message: string, fields?: LogFields): void {
-    this.#sink({ level: "info", message, ...this.#fields, ...fields });
+    this.#say("info", message, fields);
   }
 
   warn(message: string, fields?: LogFields): void {
-    this.#sink({ level: "warn", message, ...this.#fields, ...fields });
+    this.#say("warn", message, fields);
   }
 
   error(message: string, fields?: LogFields): void {
-    this.#sink({ level: "error", message, ...this.#fields, ...fields });
+    this.#say("error", message, fields);
+  }
+
+  /** Level and message are what was called, whatever fields are named so. */
+  #say(level: LogLevel, message: string, fields: LogFields | undefined): void {
+    this.#sink({ ...this.#fields, ...fields, level, message });
   }
 
   with(fields: LogFields): Log {
@@ -61,8 +66,21 @@ class Lines implements Log {
 export const silentLog = createLog(() => {});
 
 /** The names and spellings of AWS Lambda Powertools, so that one query finds both. */
-const json = ({ level, message, ...fields }: LogLine): string =>
-  JSON.stringify({ level: level.toUpperCase(), message, timestamp: new Date().toISOString(), ...fields });
+function json({ level, message, ...fields }: LogLine): string {
+  const frame = { level: level.toUpperCase(), message, timestamp: new Date().toISOString() };
+  return textOf({ ...frame, ...fields, ...frame }) ?? JSON.stringify({ ...frame, fields: "not JSON" });
+}
+
+/** JSON, with errors and bigints as text; undefined where there is none. A line never fails the task that says it. */
+function textOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value, (_, part: unknown) =>
+      part instanceof Error ? (part.stack ?? String(part)) : typeof part === "bigint" ? String(part) : part,
+    );
+  } catch {
+    return undefined;
+  }
+}
 
 /** Time, level, message, then `name=value`. */
 export function readable({ level, message, ...fields }: LogLine): string {
@@ -72,6 +90,6 @@ export function readable({ level, message, ...fields }: LogLine): string {
 
 function shortened(name: string, value: unknown): string {
   if (name === "invocation") return String(value).slice(0, 8);
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+  const text = typeof value === "string" ? value : (textOf(value) ?? typeof value);
   return /^[^\s"]+$/.test(text) ? text : JSON.stringify(text);
 }

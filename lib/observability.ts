@@ -79,7 +79,8 @@ class LatePowertools {
 
   write(line: LogLine): void {
     this.#waiting.push(line);
-    if (this.#tools === undefined) void this.loaded();
+    // Where it cannot be loaded the end of the invocation says so.
+    if (this.#tools === undefined) this.loaded().catch(() => {});
     else this.#flush(this.#tools);
   }
 
@@ -95,7 +96,14 @@ class LatePowertools {
   }
 
   #flush({ logger }: Powertools): void {
-    for (const { level, message, ...fields } of this.#waiting.splice(0)) logger[level](message, fields);
+    for (const { level, message, ...fields } of this.#waiting.splice(0)) {
+      try {
+        logger[level](message, fields);
+      } catch (error) {
+        // A field's own toJSON, or getter, may throw: a line never fails the task that says it.
+        logger[level](message, { fields: `cannot be written: ${String(error)}` });
+      }
+    }
   }
 }
 

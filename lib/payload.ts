@@ -2,7 +2,7 @@ import * as core from "zod/v4/core";
 import { StintError } from "./errors.ts";
 import type { PayloadSchema } from "./task.ts";
 
-/** Most bytes of a payload as JSON text: one limit for both adapters, and a CHECK in the database. */
+/** Most bytes of a payload as Postgres writes jsonb: one limit for both adapters, and a CHECK in the database. */
 export const PAYLOAD_BYTES = 49_152;
 
 /** NUL and lone surrogates, as JSON.stringify escapes them: jsonb takes neither. */
@@ -14,7 +14,9 @@ const NOT_STORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/i;
  */
 export function encodePayload(identifier: string, schema: PayloadSchema, payload: unknown): string {
   const text = toJson(identifier, payload);
-  if (Buffer.byteLength(text) > PAYLOAD_BYTES) throw tooLarge(identifier, Buffer.byteLength(text));
+  // Before it is sent: what the database refuses ends the caller's transaction.
+  const bytes = storedBytes(text);
+  if (bytes > PAYLOAD_BYTES) throw tooLarge(identifier, bytes);
   const problem = check(schema, JSON.parse(text));
   if (problem !== undefined)
     throw new StintError("payload_invalid", `${identifier}: the payload does not fit its schema. ${problem}`);
@@ -47,10 +49,30 @@ export function encodeReport(value: unknown): unknown {
   }
 }
 
+const EXPONENT = /\de[+-]\d/;
+/** A string, passed over; what Postgres puts a space after; a number that it writes out. */
+const GROWS = /"(?:[^"\\]+|\\.)*"|[,:]|(-?)(\d)(?:\.(\d+))?e([+-]\d+)/g;
+
+/** Bytes of JSON.stringify's text as Postgres writes jsonb. */
+export function storedBytes(text: string): number {
+  const bytes = Buffer.byteLength(text);
+  if (2 * bytes <= PAYLOAD_BYTES && !EXPONENT.test(text)) return bytes;
+  let grown = bytes;
+  for (const [token, sign, , decimals, exponent] of text.matchAll(GROWS)) {
+    if (exponent !== undefined) grown += writtenOut(sign!, decimals ?? "", Number(exponent)) - token.length;
+    else if (token === "," || token === ":") grown += 1;
+  }
+  return grown;
+}
+
+/** JSON.stringify uses an exponent from 21 up, where there are no more digits than places, and below -6. */
+const writtenOut = (sign: string, decimals: string, exponent: number): number =>
+  sign.length + (exponent > 0 ? exponent + 1 : 2 - exponent + decimals.length);
+
 export const tooLarge = (identifier: string, bytes?: number): StintError =>
   new StintError(
     "payload_too_large",
-    `${identifier}: the payload has ${bytes === undefined ? "too many" : bytes} bytes of JSON text, at most ${PAYLOAD_BYTES} are allowed. Put large data into an object store and its key into the payload: README, "More than 48 KiB".`,
+    `${identifier}: the payload has ${bytes === undefined ? "too many" : bytes} bytes as Postgres writes it (a space after each comma and colon, numbers written out), at most ${PAYLOAD_BYTES} are allowed. Put large data into an object store and its key into the payload: README, "More than 48 KiB".`,
   );
 
 function check(schema: PayloadSchema, value: unknown): string | undefined {

@@ -1,6 +1,7 @@
 /** SYNCHRONOUSLY and SEPARATE_THREAD: the task runs in the producer's process, once, unmanaged: with the process it is lost. */
 import { pause } from "./clock.ts";
 import type { RunMethod } from "./config.ts";
+import { DatabaseError } from "./database/failure.ts";
 import type { Database, ProducerTransaction } from "./database/port.ts";
 import { StintError } from "./errors.ts";
 import { createLog } from "./log.ts";
@@ -13,7 +14,7 @@ export interface UnmanagedTask {
   readonly text: string;
 }
 
-/** Hears of a SEPARATE_THREAD run that failed: nobody waits for it. */
+/** Hears of a SEPARATE_THREAD run that failed, or was never started as nobody could say whether its transaction has committed: nobody waits for it. */
 export type FailureHook = (failure: { readonly identifier: string; readonly error: unknown }) => unknown;
 
 interface UnmanagedRun {
@@ -49,18 +50,19 @@ export async function runUnmanaged({
     return "ran";
   }
   const committed = transaction === undefined ? undefined : await commitOf(database, transaction);
+  const failed = (place: number, error: unknown): unknown => {
+    const identifier = tasks[place]!.definition.identifier;
+    if (onFailure === undefined) createLog().error("an unmanaged task failed", { identifier, error: String(error) });
+    return onFailure?.({ identifier, error });
+  };
   const start = async (): Promise<void> => {
-    if (committed !== undefined && !(await committed())) return;
-    await Promise.all(
-      runs.map((run, place) =>
-        run().catch((error: unknown) => {
-          const identifier = tasks[place]!.definition.identifier;
-          if (onFailure === undefined)
-            createLog().error("an unmanaged task failed", { identifier, error: String(error) });
-          return onFailure?.({ identifier, error });
-        }),
-      ),
-    );
+    try {
+      if (committed !== undefined && !(await committed())) return;
+    } catch (error) {
+      await Promise.all(runs.map((_, place) => failed(place, error)));
+      return;
+    }
+    await Promise.all(runs.map((run, place) => run().catch((error: unknown) => failed(place, error))));
   };
   setImmediate(() => {
     start().catch((error: unknown) => createLog().error("unmanaged tasks were not started", { error: String(error) }));
@@ -78,12 +80,23 @@ async function commitOf(database: Database, producer: ProducerTransaction): Prom
       performance.now() - startedAt < COMMIT_WAIT_MS;
       await pause(COMMIT_POLL_MS)
     ) {
-      const [now] = await database.query(readTransactionStatus, { id });
-      if (now?.status === "committed") return true;
-      if (now?.status !== "in progress") return false;
+      const status = await statusOf(database, id);
+      if (status === "committed") return true;
+      if (status !== "in progress") return false;
     }
     return false;
   };
+}
+
+/** A database that is away for a while says nothing of the transaction: it is asked again. */
+async function statusOf(database: Database, id: string): Promise<string | null | undefined> {
+  try {
+    const [now] = await database.query(readTransactionStatus, { id });
+    return now?.status;
+  } catch (error) {
+    if (error instanceof DatabaseError && error.retry !== "never") return "in progress";
+    throw error;
+  }
 }
 
 async function runOnce(handler: TaskHandler, { definition, text }: UnmanagedTask): Promise<void> {

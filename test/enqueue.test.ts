@@ -11,7 +11,7 @@ import {
   type TaskHandler,
 } from "../lib/index.ts";
 import { createOperator } from "../lib/operate.ts";
-import { PAYLOAD_BYTES } from "../lib/payload.ts";
+import { PAYLOAD_BYTES, storedBytes } from "../lib/payload.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { register, Speaker } from "./support/exchange.ts";
 
@@ -70,9 +70,35 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     await expect(
       db.sql("SELECT enqueue_task('note', jsonb_build_object('text', repeat('x', 49152)))"),
     ).rejects.toMatchObject({ constraint: "payload_is_small" });
-    const list = defineTask({ identifier: "list", payload: z.array(z.number()) });
-    // Fits as compact JSON, not as Postgres writes it.
-    await expect(tasks.enqueue(list, Array(17_000).fill(1))).rejects.toMatchObject({ code: "payload_too_large" });
+  });
+
+  test("a payload is measured before it is sent, exactly as Postgres writes it", async () => {
+    const payloads = [
+      Array(17_000).fill(1),
+      [1e300, -1.5e21, 2.25e-7, -3e-9, 5e-324, 1.7976931348623157e308, 1e21, 123456789012345680000, 0.000001],
+      { "a:b,c": 'x,:"\\" 1e-7', é: ["\u0001", "1e+21", []], empty: {} },
+      Array(1000).fill({ text: "x".repeat(20), n: 1.5e-8 }),
+    ];
+    for (const payload of payloads) {
+      const text = JSON.stringify(payload);
+      const [row] = await db.sql<{ bytes: number }>("SELECT octet_length(CAST(CAST($1 AS jsonb) AS text)) AS bytes", [
+        text,
+      ]);
+      // Where it cannot come near the limit it is not looked at closely.
+      const close = text.length > PAYLOAD_BYTES / 2 || /\de[+-]/.test(text);
+      expect(storedBytes(text)).toBe(close ? row!.bytes : Buffer.byteLength(text));
+    }
+  });
+
+  test("many with a key are refused: a key is for one", async () => {
+    const options = { key: "k", priority: "HIGH" } as const;
+    await expect(tasks.enqueueMany(note, [{ text: "a" }, { text: "b" }], options)).rejects.toMatchObject({
+      code: "option_invalid",
+      message: expect.stringContaining("key"),
+    });
+    for (const bad of [null, { transaction: null }])
+      await expect(tasks.enqueue(note, { text: "a" }, bad as never)).rejects.toMatchObject({ code: "option_invalid" });
+    expect(await stored()).toBe(0);
   });
 
   test("awkward text comes back exactly", async () => {
@@ -381,6 +407,21 @@ describe("enqueue within the producer's pg transaction", async () => {
     });
   });
 
+  test("what is too large only as Postgres writes it leaves the caller's transaction as it was", async () => {
+    const list = defineTask({ identifier: "list", payload: z.array(z.number()) });
+    const client = await db.client();
+    await client.query("BEGIN");
+    for (const payload of [Array(17_000).fill(1), Array(200).fill(1e300)])
+      await expect(tasks.enqueue(list, payload, { transaction: client })).rejects.toMatchObject({
+        code: "payload_too_large",
+      });
+    await tasks.enqueue(note, { text: "fits" }, { transaction: client });
+    await client.query("COMMIT");
+    expect(
+      await db.sql("SELECT payload->>'text' AS text FROM task WHERE identifier = 'note' AND payload->>'text' = 'fits'"),
+    ).toHaveLength(1);
+  });
+
   test("SEPARATE_THREAD starts after the commit, and never after a rollback", async () => {
     const ran: string[] = [];
     const handlers = async () => ({ handler: note.handle(({ text }) => void ran.push(text)) });
@@ -396,6 +437,39 @@ describe("enqueue within the producer's pg transaction", async () => {
     await good.query("COMMIT");
     while (ran.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     expect(ran).toEqual(["committed"]);
+  });
+
+  test("SEPARATE_THREAD asks again when the database is away for a while, and tells the hook when it refuses", async () => {
+    const ran: string[] = [];
+    const failed: string[] = [];
+    const handlers = async () => ({ handler: note.handle(({ text }) => void ran.push(text)) });
+    let answers: (DatabaseError | undefined)[] = [];
+    const query = ((...given: Parameters<typeof db.database.query>) => {
+      const failure = answers.shift();
+      return failure === undefined ? db.database.query(...given) : Promise.reject(failure);
+    }) as typeof db.database.query;
+    const apart = createTaskClient({
+      database: { ...db.database, query },
+      runMethod: "SEPARATE_THREAD",
+      handlers,
+      onFailure: ({ error }) => void failed.push((error as DatabaseError).code),
+    });
+    const away = new DatabaseError("database_outcome_unknown", "lost", "unknown", undefined, undefined);
+    const refused = new DatabaseError("database_failed", "no", "never", undefined, undefined);
+    for (const [text, failures] of [
+      ["asked again", [away, away]],
+      ["never started", [away, refused]],
+    ] as const) {
+      const client = await db.client();
+      await client.query("BEGIN");
+      await apart.enqueue(note, { text }, { transaction: client });
+      answers = [...failures];
+      await client.query("COMMIT");
+      while (ran.length + failed.length === 0 || answers.length > 0)
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    while (failed.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect({ ran, failed }).toEqual({ ran: ["asked again"], failed: ["database_failed"] });
   });
 });
 

@@ -198,6 +198,28 @@ describe("the backlog", () => {
   });
 });
 
+test("a line keeps its level and message whatever its fields are named, and never throws", async () => {
+  const script = `const { createLog } = await import(${JSON.stringify(new URL("../lib/log.ts", import.meta.url).href)});
+    const log = createLog(); const cyclic = {}; cyclic.me = cyclic;
+    log.info("one", { level: 5, message: "mine" }); log.warn("two", { count: 1n, error: new Error("boom") }); log.error("three", { cyclic });`;
+  const written = async (env: Record<string, string>) =>
+    (await startNode(["--input-type=module", "-e", script], env, root).ended).stderr.trim().split("\n");
+  const lines = (await written({})).map((line) => JSON.parse(line));
+  expect(lines).toEqual([
+    { level: "INFO", message: "one", timestamp: expect.any(String) },
+    {
+      level: "WARN",
+      message: "two",
+      timestamp: expect.any(String),
+      count: "1",
+      error: expect.stringContaining("Error: boom"),
+    },
+    { level: "ERROR", message: "three", timestamp: expect.any(String), fields: "not JSON" },
+  ]);
+  const shown = await written({ NODE_ENV: "development" });
+  expect(shown.filter((line) => /^\S+Z (info|warn|error) +(one|two|three)/.test(line))).toHaveLength(3);
+});
+
 test("a sample holds at most its size, from all over", () => {
   const sample = new Sample(99);
   for (let n = 0; n < 10_000; n += 1) sample.add(n);

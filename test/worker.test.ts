@@ -85,6 +85,16 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     expect(errors[2]!.error_details).toMatch(/timed out after 100 ms/);
   });
 
+  test("an unfit payload waits a minute at the least for a processor that knows it, whatever its back-off", async () => {
+    await db.sql("INSERT INTO task (identifier, payload) VALUES ('flaky', '{\"n\": \"of a newer release\"}')");
+    await run(db, [flaky.handle(() => {})]);
+    expect(
+      await db.sql(
+        "SELECT t.attempt, t.scheduled_for - r.finished_at > interval '59 seconds' AS later FROM task t JOIN task_run r ON r.task_id = t.id",
+      ),
+    ).toEqual([{ attempt: 1, later: true }]);
+  });
+
   test("fails twice and then succeeds: three runs, the last a SUCCESS", async () => {
     await tasks.enqueue(flaky, { n: 0 });
     const attempts: number[] = [];
