@@ -367,6 +367,52 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect(rest.more).toBe(false);
   });
 
+  test("many identifiers: where the first tasks are locked, a claim takes the next ones", async () => {
+    const names = Array.from({ length: 20 }, (_, n) => `kind.${n}`);
+    await register(db, "twenty", Object.fromEntries(names.map((name) => [name, {}])));
+    await db.sql(
+      `INSERT INTO task (identifier, payload, scheduled_for)
+      SELECT 'kind.' || n, '{}', now() - interval '1 hour' + n * interval '1 second' FROM generate_series(0, 19) AS n ORDER BY n`,
+    );
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM task WHERE id <= 3 FOR UPDATE");
+    const me = new Speaker(db, { release: "twenty" });
+    expect((await me.say({ want: 2 })).tasks.map(({ id }) => Number(id))).toEqual([4, 5]);
+    await other.query("COMMIT");
+    expect((await me.say({ want: 4 })).tasks.map(({ id }) => Number(id))).toEqual([1, 2, 3, 6]);
+  });
+
+  test("several identifiers: large tasks in front of small ones take few rounds", async () => {
+    const client = await db.client();
+    const names = Array.from({ length: 20 }, (_, n) => `kind.${n}`);
+    const cost = async (large: number): Promise<number> => {
+      await db.sql("TRUNCATE task");
+      await db.sql(
+        `INSERT INTO task (identifier, payload, scheduled_for)
+        SELECT 'kind.' || n % 20, CASE WHEN n < $1 THEN json_build_object('text', repeat('x', 48000)) ELSE '{}' END, now() - interval '1 hour' + n * interval '1 second'
+        FROM generate_series(0, 399) AS n`,
+        [large],
+      );
+      const times: number[] = [];
+      for (let round = 0; round < 5; round += 1) {
+        await client.query("BEGIN");
+        const startedAt = performance.now();
+        const { rows } = await client.query(
+          "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), 200, 480000, '[]', '{}')",
+          [names],
+        );
+        times.push(performance.now() - startedAt);
+        await client.query("ROLLBACK");
+        expect(rows[0].claimed).toBeGreaterThan(100);
+      }
+      return Math.min(...times);
+    };
+    await cost(0);
+    // A round for each small one would take forty times as long.
+    expect((await cost(9)) / (await cost(0))).toBeLessThan(10);
+  });
+
   test("many identifiers: what a claim costs grows with their number, not with what is due of each", async () => {
     await db.sql(
       `INSERT INTO task (identifier, payload, scheduled_for)

@@ -95,7 +95,7 @@ describe("schedules", () => {
     ["missed", { every: "1h", missed: "sometimes" }],
     ["overlap", { every: "1h", overlap: "yes" }],
     ["does not fit", { every: "1h", schema: z.object({ n: z.number() }), payload: { n: "one" } }],
-    ["60008 bytes", { every: "1h", schema: z.object({ t: z.string() }), payload: { t: "x".repeat(60_000) } }],
+    ["60009 bytes", { every: "1h", schema: z.object({ t: z.string() }), payload: { t: "x".repeat(60_000) } }],
     ["not JSON", { every: "1h", payload: undefined }],
   ])("a bad schedule is refused: %s", (name, options) => {
     expect(() => defineRecurringTask({ identifier: "beat", schema, payload: {}, ...options } as never)).toThrow(

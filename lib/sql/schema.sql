@@ -49,6 +49,9 @@ CREATE UNIQUE INDEX task_key ON task (identifier, key) WHERE key IS NOT NULL AND
 CREATE INDEX task_serial ON task (identifier, serial_key, id) WHERE serial_key IS NOT NULL;
 
 -- statement
+CREATE INDEX task_turn ON task (identifier, serial_key) WHERE serial_key IS NOT NULL AND has_turn;
+
+-- statement
 CREATE INDEX task_occurrence ON task (identifier) WHERE occurrence IS NOT NULL;
 
 -- statement
@@ -169,6 +172,9 @@ CREATE TABLE serial_gap (
 );
 
 -- statement
+CREATE INDEX serial_gap_by_key ON serial_gap (identifier, serial_key);
+
+-- statement
 CREATE TABLE recurring_task (
   identifier        text PRIMARY KEY,
   schedule          text NOT NULL,                           -- the definition it was last planned by
@@ -218,6 +224,7 @@ $admit$;
 CREATE FUNCTION take_serial_key(p_identifier text, p_serial_key text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET enable_seqscan = off
 AS $serial$
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -266,10 +273,14 @@ BEGIN
     IF p_key IS NOT NULL THEN
       SELECT t.id INTO v_id FROM task t WHERE t.identifier = p_identifier AND t.key = p_key AND t.attempt = 0;
     END IF;
-    IF v_id IS NULL THEN
-      status = 'queue_full';
-      RETURN;
+    -- Its twin waits: nothing is stored beside it, also when it is claimed meanwhile.
+    IF v_id IS NOT NULL AND on_duplicate = 'replace' THEN
+      UPDATE task t SET payload = p_payload, scheduled_for = p_due, priority = p_priority, max_attempts = p_max_attempts, trace_parent = p_trace_parent
+      WHERE t.id = v_id AND t.attempt = 0 RETURNING t.id INTO v_id;
     END IF;
+    status = CASE WHEN v_id IS NULL THEN 'queue_full' ELSE 'duplicate' END;
+    id = v_id;
+    RETURN;
   END IF;
   IF p_serial_key IS NOT NULL THEN
     v_turn = take_serial_key(p_identifier, p_serial_key);
@@ -384,7 +395,7 @@ $seat$;
 -- statement
 -- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key, or another who passes the turn,
 -- is not waited for, as its rows cannot be seen yet. A later exchange looks again. Only the gaps that were seen before the look are closed: whoever left one
--- since may have removed just the one that was to get the turn.
+-- since may have removed just the one that was to get the turn. Whoever was cancelled or deleted need not have had it, and one that was retried may stand before the one that has.
 CREATE FUNCTION pass_turn(p_identifier text, p_serial_key text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -392,15 +403,25 @@ SET enable_seqscan = off
 AS $turn$
 DECLARE
   v_gaps bigint[];
+  v_next record;
 BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1)) THEN
     INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
     RETURN false;
   END IF;
   v_gaps = ARRAY (SELECT id FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key);
-  UPDATE task SET has_turn = true
-  WHERE NOT has_turn AND id = (
-    SELECT id FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1);
+  SELECT id, has_turn INTO v_next FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1;
+  IF NOT v_next.has_turn AND NOT EXISTS (SELECT FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key AND has_turn) THEN
+    -- Nor is a producer waited for that is just replacing it.
+    PERFORM FROM task WHERE id = v_next.id FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+      IF v_gaps = '{}' THEN
+        INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
+      END IF;
+      RETURN false;
+    END IF;
+    UPDATE task SET has_turn = true WHERE id = v_next.id;
+  END IF;
   DELETE FROM serial_gap WHERE id = ANY (v_gaps);
   RETURN true;
 END
@@ -550,6 +571,7 @@ DECLARE
   v_dues timestamptz[] = p_dues;
   v_after_ids bigint[] = p_after_ids;
   v_most bigint = p_most;
+  v_some boolean = true;
   v_scans text;
   v_took record;
 BEGIN
@@ -565,7 +587,7 @@ BEGIN
         ORDER BY scheduled_for, id LIMIT %2$s)', place, coalesce(room, 'ALL')), ' UNION ALL ') FILTER (WHERE NOT late), coalesce(bool_or(late), false)
     INTO v_scans, more
     FROM (
-      SELECT i.place, rooms->>i.identifier AS room, ids = '{}' AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
+      SELECT i.place, rooms->>i.identifier AS room, v_some AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
       FROM unnest(p_identifiers, v_dues, v_after_ids) WITH ORDINALITY AS i(identifier, due, after_id, place)
       WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0) AS open;
     EXIT WHEN v_scans IS NULL;
@@ -583,6 +605,9 @@ BEGIN
             ORDER BY due.scheduled_for, due.id LIMIT $6 FOR UPDATE OF t SKIP LOCKED) AS locked
           WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took'
     INTO v_took USING p_identifiers, v_dues, v_after_ids, p_priority, p_now, v_most, p_bytes - bytes, NOT p_any AND ids = '{}';
+    -- Others have locked what the first ones would have given. All are needed then, from the start.
+    v_some = false;
+    CONTINUE WHEN more AND v_took.locked < v_most;
     ids = ids || v_took.ids;
     bytes = bytes + v_took.bytes;
     IF rooms <> '{}' THEN
@@ -604,8 +629,8 @@ BEGIN
         WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0);
       EXIT;
     END IF;
-    -- Those that came weigh less than the first ones seemed to.
-    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(ids) / bytes));
+    -- Those that came weigh less than the first ones seemed to. By the last of them, as a large one in front says nothing of those behind it.
+    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(v_took.ids) / v_took.bytes));
   END LOOP;
 END
 $merged$;
@@ -689,8 +714,11 @@ BEGIN
       CONTINUE;
     END IF;
     IF v_want <= 0 THEN
-      more = true;
-      RETURN;
+      more = EXISTS (SELECT FROM unnest(v_level.identifiers) AS i(identifier) WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0);
+      IF more THEN
+        RETURN;
+      END IF;
+      CONTINUE;
     END IF;
     SELECT * INTO v_merged FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
       least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
@@ -719,10 +747,10 @@ BEGIN
   SELECT array_agg(l.identifier) INTO v_mine FROM (
     SELECT identifier FROM release_task WHERE release_id = p_release AND concurrency IS NOT NULL ORDER BY identifier) AS l
   WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || l.identifier, 2));
-  -- A statement of its own, younger than the locks.
-  RETURN (SELECT jsonb_object_agg(r.identifier, CASE WHEN r.identifier = ANY (v_mine) THEN greatest(0, r.concurrency - (
-      SELECT count(*) FROM task t WHERE t.held_by IS NOT NULL AND t.identifier = r.identifier)) ELSE 0 END)
-    FROM release_task r WHERE r.release_id = p_release AND r.concurrency IS NOT NULL);
+  -- A statement of its own, younger than the locks. What is held is counted once for all.
+  RETURN (SELECT jsonb_object_agg(r.identifier, CASE WHEN r.identifier = ANY (v_mine) THEN greatest(0, r.concurrency - coalesce(held.count, 0)) ELSE 0 END)
+    FROM release_task r LEFT JOIN (SELECT t.identifier, count(*) AS count FROM task t WHERE t.held_by IS NOT NULL GROUP BY 1) AS held ON held.identifier = r.identifier
+    WHERE r.release_id = p_release AND r.concurrency IS NOT NULL);
 END
 $rooms$;
 
@@ -816,6 +844,10 @@ BEGIN
   END IF;
   IF jsonb_array_length(p_request->'occurrences') = 0 THEN
     RETURN 'skipped';
+  END IF;
+  IF NOT CAST(p_request->>'overlap' AS boolean) THEN
+    -- An operator may be just about to retry one of them.
+    PERFORM take_serial_key(p_request->>'identifier', 'occurrence');
   END IF;
   IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
     SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
@@ -1106,7 +1138,7 @@ BEGIN
 
     IF p_request ? 'progress' THEN
       UPDATE task t SET progress = r.value FROM jsonb_to_recordset(p_request->'progress') AS r(id bigint, attempt integer, value jsonb)
-      WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
+      WHERE t.id = ANY (ARRAY (SELECT p.id FROM jsonb_to_recordset(p_request->'progress') AS p(id bigint))) AND t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
     END IF;
 
     -- 4. and 5. the silent, as a witness only: seen over grace/4 without a gap over grace/2
@@ -1136,7 +1168,7 @@ BEGIN
       WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
     END IF;
     IF EXISTS (SELECT FROM serial_gap) THEN
-      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2) AS g
+      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2 LIMIT 100) AS g
       WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || g.identifier || ' ' || g.serial_key, 1));
     END IF;
     IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN
@@ -1818,7 +1850,7 @@ END
 $delete$;
 
 -- statement
--- A waiting task goes to the failed ones as cancelled. One that is held is left alone.
+-- A waiting task goes to the failed ones as cancelled. One that is held is left alone, and so is one that somebody has locked. Who waits here may hold heartbeats.
 CREATE FUNCTION cancel_waiting(p_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -1827,7 +1859,10 @@ AS $waiting$
 DECLARE
   v_task task;
 BEGIN
-  DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  PERFORM FROM task WHERE id = p_id AND held_by IS NULL FOR UPDATE SKIP LOCKED;
+  IF FOUND THEN
+    DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  END IF;
   IF v_task.id IS NULL THEN
     RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;
   END IF;

@@ -188,7 +188,7 @@ BEGIN
 
     IF p_request ? 'progress' THEN
       UPDATE task t SET progress = r.value FROM jsonb_to_recordset(p_request->'progress') AS r(id bigint, attempt integer, value jsonb)
-      WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
+      WHERE t.id = ANY (ARRAY (SELECT p.id FROM jsonb_to_recordset(p_request->'progress') AS p(id bigint))) AND t.id = r.id AND t.held_by IS NOT DISTINCT FROM v_me AND t.attempt = r.attempt;
     END IF;
 
     -- 4. and 5. the silent, as a witness only: seen over grace/4 without a gap over grace/2
@@ -218,7 +218,7 @@ BEGIN
       WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0;
     END IF;
     IF EXISTS (SELECT FROM serial_gap) THEN
-      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2) AS g
+      PERFORM pass_turn(g.identifier, g.serial_key) FROM (SELECT DISTINCT identifier, serial_key FROM serial_gap ORDER BY 1, 2 LIMIT 100) AS g
       WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || g.identifier || ' ' || g.serial_key, 1));
     END IF;
     IF v_want > 0 AND (h.held = 0 OR h.claimed_seq <= v_acked) THEN

@@ -594,7 +594,7 @@ END
 $delete$;
 
 -- statement
--- A waiting task goes to the failed ones as cancelled. One that is held is left alone.
+-- A waiting task goes to the failed ones as cancelled. One that is held is left alone, and so is one that somebody has locked. Who waits here may hold heartbeats.
 CREATE FUNCTION cancel_waiting(p_id bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -603,7 +603,10 @@ AS $waiting$
 DECLARE
   v_task task;
 BEGIN
-  DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  PERFORM FROM task WHERE id = p_id AND held_by IS NULL FOR UPDATE SKIP LOCKED;
+  IF FOUND THEN
+    DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+  END IF;
   IF v_task.id IS NULL THEN
     RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;
   END IF;

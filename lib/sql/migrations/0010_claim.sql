@@ -32,6 +32,7 @@ DECLARE
   v_dues timestamptz[] = p_dues;
   v_after_ids bigint[] = p_after_ids;
   v_most bigint = p_most;
+  v_some boolean = true;
   v_scans text;
   v_took record;
 BEGIN
@@ -47,7 +48,7 @@ BEGIN
         ORDER BY scheduled_for, id LIMIT %2$s)', place, coalesce(room, 'ALL')), ' UNION ALL ') FILTER (WHERE NOT late), coalesce(bool_or(late), false)
     INTO v_scans, more
     FROM (
-      SELECT i.place, rooms->>i.identifier AS room, ids = '{}' AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
+      SELECT i.place, rooms->>i.identifier AS room, v_some AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
       FROM unnest(p_identifiers, v_dues, v_after_ids) WITH ORDINALITY AS i(identifier, due, after_id, place)
       WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0) AS open;
     EXIT WHEN v_scans IS NULL;
@@ -65,6 +66,9 @@ BEGIN
             ORDER BY due.scheduled_for, due.id LIMIT $6 FOR UPDATE OF t SKIP LOCKED) AS locked
           WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took'
     INTO v_took USING p_identifiers, v_dues, v_after_ids, p_priority, p_now, v_most, p_bytes - bytes, NOT p_any AND ids = '{}';
+    -- Others have locked what the first ones would have given. All are needed then, from the start.
+    v_some = false;
+    CONTINUE WHEN more AND v_took.locked < v_most;
     ids = ids || v_took.ids;
     bytes = bytes + v_took.bytes;
     IF rooms <> '{}' THEN
@@ -86,8 +90,8 @@ BEGIN
         WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0);
       EXIT;
     END IF;
-    -- Those that came weigh less than the first ones seemed to.
-    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(ids) / bytes));
+    -- Those that came weigh less than the first ones seemed to. By the last of them, as a large one in front says nothing of those behind it.
+    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(v_took.ids) / v_took.bytes));
   END LOOP;
 END
 $merged$;
@@ -171,8 +175,11 @@ BEGIN
       CONTINUE;
     END IF;
     IF v_want <= 0 THEN
-      more = true;
-      RETURN;
+      more = EXISTS (SELECT FROM unnest(v_level.identifiers) AS i(identifier) WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0);
+      IF more THEN
+        RETURN;
+      END IF;
+      CONTINUE;
     END IF;
     SELECT * INTO v_merged FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
       least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
@@ -194,7 +201,7 @@ ALTER TABLE serial_gap DROP CONSTRAINT serial_gap_pkey, ADD COLUMN id bigint GEN
 -- statement
 -- The one before it has left. The next with this serial key gets the turn. A producer that is just adding to the key, or another who passes the turn,
 -- is not waited for, as its rows cannot be seen yet. A later exchange looks again. Only the gaps that were seen before the look are closed: whoever left one
--- since may have removed just the one that was to get the turn.
+-- since may have removed just the one that was to get the turn. Whoever was cancelled or deleted need not have had it, and one that was retried may stand before the one that has.
 CREATE OR REPLACE FUNCTION pass_turn(p_identifier text, p_serial_key text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -202,15 +209,25 @@ SET enable_seqscan = off
 AS $turn$
 DECLARE
   v_gaps bigint[];
+  v_next record;
 BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1)) THEN
     INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
     RETURN false;
   END IF;
   v_gaps = ARRAY (SELECT id FROM serial_gap WHERE identifier = p_identifier AND serial_key = p_serial_key);
-  UPDATE task SET has_turn = true
-  WHERE NOT has_turn AND id = (
-    SELECT id FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1);
+  SELECT id, has_turn INTO v_next FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key ORDER BY id LIMIT 1;
+  IF NOT v_next.has_turn AND NOT EXISTS (SELECT FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key AND has_turn) THEN
+    -- Nor is a producer waited for that is just replacing it.
+    PERFORM FROM task WHERE id = v_next.id FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+      IF v_gaps = '{}' THEN
+        INSERT INTO serial_gap (identifier, serial_key) VALUES (p_identifier, p_serial_key);
+      END IF;
+      RETURN false;
+    END IF;
+    UPDATE task SET has_turn = true WHERE id = v_next.id;
+  END IF;
   DELETE FROM serial_gap WHERE id = ANY (v_gaps);
   RETURN true;
 END
@@ -232,6 +249,10 @@ BEGIN
   END IF;
   IF jsonb_array_length(p_request->'occurrences') = 0 THEN
     RETURN 'skipped';
+  END IF;
+  IF NOT CAST(p_request->>'overlap' AS boolean) THEN
+    -- An operator may be just about to retry one of them.
+    PERFORM take_serial_key(p_request->>'identifier', 'occurrence');
   END IF;
   IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
     SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
@@ -256,3 +277,129 @@ SET search_path FROM CURRENT
 AS $fire$
   SELECT fire_recurring_v2(p_request || jsonb_build_object('schedule', (SELECT schedule FROM recurring_task WHERE identifier = p_request->>'identifier')))
 $fire$;
+
+-- statement
+CREATE INDEX task_turn ON task (identifier, serial_key) WHERE serial_key IS NOT NULL AND has_turn;
+
+-- statement
+CREATE INDEX serial_gap_by_key ON serial_gap (identifier, serial_key);
+
+-- statement
+-- Whether a task with this serial key may run at once. Holds the key until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION take_serial_key(p_identifier text, p_serial_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $serial$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'a task with a serial key is enqueued under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || p_identifier || ' ' || p_serial_key, 1));
+  RETURN NOT EXISTS (SELECT FROM task WHERE identifier = p_identifier AND serial_key = p_serial_key);
+END
+$serial$;
+
+-- statement
+CREATE OR REPLACE FUNCTION enqueue_task(
+  identifier text,
+  payload jsonb DEFAULT '{}',
+  delay_until timestamptz DEFAULT NULL,
+  priority integer DEFAULT 50,
+  key text DEFAULT NULL,
+  on_duplicate text DEFAULT 'keep',
+  queue_size integer DEFAULT NULL,
+  max_attempts integer DEFAULT NULL,
+  serial_key text DEFAULT NULL,
+  trace_parent text DEFAULT NULL,
+  OUT status text,
+  OUT id bigint
+) LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $enqueue$
+#variable_conflict use_column
+DECLARE
+  p_identifier text = identifier;
+  p_payload jsonb = coalesce(payload, '{}');
+  p_due timestamptz = coalesce(delay_until, clock_timestamp());
+  p_priority smallint = coalesce(priority, 50);
+  p_key text = key;
+  p_max_attempts integer = max_attempts;
+  p_serial_key text = serial_key;
+  p_trace_parent text = trace_parent;
+  v_turn boolean = true;
+  v_status text = 'enqueued';
+  v_id bigint;
+BEGIN
+  IF on_duplicate NOT IN ('keep', 'replace') THEN
+    RAISE EXCEPTION 'on_duplicate is keep or replace, not %', on_duplicate USING ERRCODE = 'TP002';
+  END IF;
+  IF queue_size IS NOT NULL AND NOT admit(p_identifier, queue_size, 1) THEN
+    IF p_key IS NOT NULL THEN
+      SELECT t.id INTO v_id FROM task t WHERE t.identifier = p_identifier AND t.key = p_key AND t.attempt = 0;
+    END IF;
+    -- Its twin waits: nothing is stored beside it, also when it is claimed meanwhile.
+    IF v_id IS NOT NULL AND on_duplicate = 'replace' THEN
+      UPDATE task t SET payload = p_payload, scheduled_for = p_due, priority = p_priority, max_attempts = p_max_attempts, trace_parent = p_trace_parent
+      WHERE t.id = v_id AND t.attempt = 0 RETURNING t.id INTO v_id;
+    END IF;
+    status = CASE WHEN v_id IS NULL THEN 'queue_full' ELSE 'duplicate' END;
+    id = v_id;
+    RETURN;
+  END IF;
+  IF p_serial_key IS NOT NULL THEN
+    v_turn = take_serial_key(p_identifier, p_serial_key);
+  END IF;
+  IF p_key IS NULL THEN
+    INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent)
+    RETURNING task.id INTO v_id;
+  ELSIF on_duplicate = 'replace' THEN
+    -- The twin has not started: it is in nobody's hands, so no holder can be made to wait.
+    INSERT INTO task AS t (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+    VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
+    ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO UPDATE
+      SET payload = excluded.payload, scheduled_for = excluded.scheduled_for, priority = excluded.priority,
+          max_attempts = excluded.max_attempts, trace_parent = excluded.trace_parent
+    RETURNING t.id, CASE WHEN t.xmax = 0 THEN 'enqueued' ELSE 'duplicate' END INTO v_id, v_status;
+  ELSE
+    LOOP
+      INSERT INTO task (identifier, payload, scheduled_for, priority, max_attempts, serial_key, has_turn, trace_parent, key)
+      VALUES (p_identifier, p_payload, p_due, p_priority, p_max_attempts, p_serial_key, v_turn, p_trace_parent, p_key)
+      ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
+      RETURNING task.id INTO v_id;
+      EXIT WHEN FOUND;
+      SELECT t.id INTO v_id FROM task t WHERE t.identifier = p_identifier AND t.key = p_key AND t.attempt = 0;
+      IF FOUND THEN
+        v_status = 'duplicate';
+        EXIT;
+      END IF;
+      -- Claimed between the two statements: it has started, so this one is stored. Under a frozen snapshot it would
+      -- never be seen; the insert itself then raises 40001.
+    END LOOP;
+  END IF;
+  status = v_status;
+  id = v_id;
+END
+$enqueue$;
+
+-- statement
+-- How many more of each identifier with a limit may run. The lock on an identifier is tried, never waited for. Who does not get it
+-- leaves that identifier to the one who claims now.
+CREATE OR REPLACE FUNCTION rooms_of(p_release text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $rooms$
+#variable_conflict use_column
+DECLARE
+  v_mine text[];
+BEGIN
+  SELECT array_agg(l.identifier) INTO v_mine FROM (
+    SELECT identifier FROM release_task WHERE release_id = p_release AND concurrency IS NOT NULL ORDER BY identifier) AS l
+  WHERE pg_try_advisory_xact_lock(hashtextextended(current_schema() || l.identifier, 2));
+  -- A statement of its own, younger than the locks. What is held is counted once for all.
+  RETURN (SELECT jsonb_object_agg(r.identifier, CASE WHEN r.identifier = ANY (v_mine) THEN greatest(0, r.concurrency - coalesce(held.count, 0)) ELSE 0 END)
+    FROM release_task r LEFT JOIN (SELECT t.identifier, count(*) AS count FROM task t WHERE t.held_by IS NOT NULL GROUP BY 1) AS held ON held.identifier = r.identifier
+    WHERE r.release_id = p_release AND r.concurrency IS NOT NULL);
+END
+$rooms$;
