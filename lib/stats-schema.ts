@@ -8,7 +8,7 @@ export const countSchema = z.object({ count: z.int(), estimated: z.boolean() });
 export const runsSchema = z.object({
   succeeded: z.int(),
   failed: z.int(),
-  /** Sampled evenly over the window, as there were too many to count. */
+  /** There were too many to count: from a sample that bursts do not bend, as a rule a few per cent off. */
   estimated: z.boolean(),
   p50Ms: z.nullable(z.number()),
   p95Ms: z.nullable(z.number()),

@@ -18,7 +18,8 @@ interface RawRuns {
   readonly succeeded: number;
   readonly failed: number;
   readonly estimated: boolean;
-  readonly percentiles: readonly (number | null)[] | null;
+  /** None of a minute. */
+  readonly percentiles?: readonly (number | null)[] | null;
 }
 
 interface RawSlot {
@@ -79,7 +80,7 @@ export async function readStats(databases: readonly Database[], settings: StatsS
       if (row[0] === "recurring") stats.recurring.push(recurringOf(row[1], database));
       if (row[0] === "identifier") {
         const { counts, hour, day, ...rest } = row[1];
-        const one = { ...rest, ...countsOf(counts), hour: runsOf(hour), day: atLeast(runsOf(day), hour) };
+        const one = { ...rest, ...countsOf(counts), hour: runsOf(hour), day: runsOf(day) };
         const other = identifiers.get(one.identifier);
         identifiers.set(one.identifier, other === undefined ? one : together(other, one));
       }
@@ -130,12 +131,6 @@ export const countsOf = ({ over, ...raw }: RawCounts) => ({
   failed: count(raw.failed, over[3]),
   oldestWaitingMs: raw.oldestMs,
 });
-
-/** An estimate of the day is no less than the hour, which was looked at closer. */
-const atLeast = (day: Runs, hour: RawRuns): Runs =>
-  day.estimated
-    ? { ...day, succeeded: Math.max(day.succeeded, hour.succeeded), failed: Math.max(day.failed, hour.failed) }
-    : day;
 
 const runsOf = ({ percentiles, ...runs }: RawRuns): Runs => ({
   ...runs,

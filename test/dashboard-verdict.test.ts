@@ -42,24 +42,27 @@ const of = (waiting: number, oldestWaitingMs: number) => ({
   waiting: { count: waiting, estimated: false },
   oldestWaitingMs,
 });
-const ran = (succeeded: number, failed: number) => ({ hour: { ...noRuns, succeeded, failed } });
+const ran = (succeeded: number, failed: number, estimated = false) => ({
+  hour: { ...noRuns, succeeded, failed, estimated },
+});
 const showing: Showing = { at: "", mayAct: true, actingPossible: true, database: undefined, databases: 1 };
 const HOUR_MS = 3_600_000;
 
+const quiet: Stats = {
+  at: "2030-01-01T00:00:00.000Z",
+  identifiers: [],
+  truncated: false,
+  totals: counts,
+  throughput: [],
+  slots: [seat(0, "working")],
+  recurring: [],
+  unknownIdentifiers: [],
+  paused: [],
+};
+
 /** Its kind, its head and its points, as text. */
 function read(more: Partial<Stats>, shown: Partial<Showing> = {}): { kind: string; text: string } {
-  const stats: Stats = {
-    at: "2030-01-01T00:00:00.000Z",
-    identifiers: [],
-    truncated: false,
-    totals: counts,
-    throughput: [],
-    slots: [seat(0, "working")],
-    recurring: [],
-    unknownIdentifiers: [],
-    paused: [],
-    ...more,
-  };
+  const stats: Stats = { ...quiet, ...more };
   const [, found, inside] = /<section class="verdict (\w+)"[^>]*>(.*?)<\/section>/s.exec(
     overview(stats, { ...showing, ...shown }).text,
   )!;
@@ -84,6 +87,10 @@ test.each<[string, Partial<Stats>, string, RegExp]>([
   ["old, but unknown", { identifiers: [kind("a", { ...of(3, HOUR_MS), known: false })] }, "good", /All quiet/],
   ["some fail", { identifiers: [kind("a", ran(80, 20)), kind("b", ran(99, 1))] }, "fair", /: 20 % of a \. Their/],
   ["most fail", { identifiers: [kind("a", ran(1, 9))] }, "bad", /: 90 % of a \. Their errors say why/],
+  ["an estimate, barely", { identifiers: [kind("a", ran(88, 12, true))] }, "good", /All quiet/],
+  ["an estimate, clearly", { identifiers: [kind("a", ran(80, 20, true))] }, "fair", /: ~ 20 % of a \. Their/],
+  ["an estimate, more than half", { identifiers: [kind("a", ran(40, 60, true))] }, "fair", /: ~ 60 % of a \./],
+  ["an estimate, nearly all", { identifiers: [kind("a", ran(10, 90, true))] }, "bad", /: ~ 90 % of a \./],
   ["too few ran to tell", { identifiers: [kind("a", ran(0, 4))] }, "good", /All quiet/],
   ["all is paused", { paused: ["*"] }, "bad", /Everything is paused .* Resume everything/],
   ["one is paused", { paused: ["a"] }, "fair", /Paused by an operator: a \./],
@@ -106,6 +113,18 @@ test("failures are counted as the chart of the last hour counts them", () => {
   const minute = { minute: "2030-01-01T00:00:00.000Z", succeeded: 40, failed: 10, estimated: false };
   const identifiers = [kind("a", ran(79, 21))];
   expect(read({ identifiers, throughput: [minute, minute] }).text).toContain("20 of the last hour's 100 runs failed");
+});
+
+test("an estimate is marked as one wherever it stands", () => {
+  const minute = { minute: "2030-01-01T00:00:00.000Z", succeeded: 123_456, failed: 16, estimated: true };
+  const hour = { ...minute, p50Ms: 1, p95Ms: 2, p99Ms: 3 };
+  const stats: Stats = { ...quiet, identifiers: [kind("a", { hour, day: hour })], throughput: [minute] };
+  const page = overview(stats, showing).text.replaceAll(/<\/?(small|em|b)>/g, "");
+  expect(page).toContain("~ 120,000 runs in 60 minutes");
+  expect(page).toContain("~ 120,000 in all, ~ 16 of them failed, ~ 120,000 in the busiest minute");
+  expect(page).toContain("00:00 ~ 123,456 ok, ~ 16 failed");
+  expect(page).toContain("~ 120,000 runs</th>");
+  expect(page.match(/~ 120,000<\/td>/g)).toHaveLength(2);
 });
 
 test("with two databases a slot is told with its database", () => {

@@ -96,9 +96,9 @@ function overview(stats: Stats): string {
     ...[one.hour.p50Ms, one.hour.p95Ms, one.hour.p99Ms].map(ago),
     [one.paused && "paused", !one.known && "unknown"].filter(Boolean).join(" "),
   ]);
-  const minute = stats.throughput.at(-2);
+  const { succeeded, failed, estimated } = stats.throughput.at(-2) ?? { succeeded: 0, failed: 0, estimated: false };
   const lines = [
-    `${stats.at}  ${minute === undefined ? 0 : minute.succeeded + minute.failed} runs in the last full minute`,
+    `${stats.at}  ${number({ count: succeeded + failed, estimated })} runs in the last full minute`,
     "",
     table(head, rows),
   ];

@@ -1,8 +1,8 @@
 /** Charts as SVG made by the server: they need no script, follow the colour scheme, and stand beside a table of the same numbers. */
 import { max, nice, ticks } from "d3-array";
 import { stack } from "d3-shape";
-import type { Stats } from "../stats-schema.ts";
-import { clockTime, duration, plural, whole } from "./format.ts";
+import type { Count, Stats } from "../stats-schema.ts";
+import { clockTime, count, duration, runs, whole } from "./format.ts";
 import { type Html, html } from "./html.ts";
 
 const HEIGHT = 100;
@@ -23,23 +23,27 @@ export function throughputChart(minutes: readonly Minute[]): Html {
         : null,
     ),
   );
-  const failed = minutes.reduce((sum, one) => sum + one.failed, 0);
-  const all = minutes.reduce((sum, one) => sum + one.succeeded + one.failed, 0);
-  return html`<div class="chart" role="img" aria-label="Runs per minute over the last hour: ${whole(all)} in all, ${whole(failed)} of them failed, ${whole(most)} in the busiest minute. The table below has each minute.">
+  const all = runs(minutes);
+  const failed = { count: minutes.reduce((sum, one) => sum + one.failed, 0), estimated: all.estimated };
+  const busiest = {
+    count: most,
+    estimated: minutes.some((one) => one.estimated && one.succeeded + one.failed === most),
+  };
+  return html`<div class="chart" role="img" aria-label="Runs per minute over the last hour: ${count(all)} in all, ${count(failed)} of them failed, ${count(busiest)} in the busiest minute. The table below has each minute.">
   <div class="y" aria-hidden="true">${[...steps].reverse().map((step) => html`<span>${whole(step)}</span>`)}</div>
   <div class="plot" aria-hidden="true">
     <svg viewBox="0 0 ${minutes.length * BAR} ${HEIGHT}" preserveAspectRatio="none" focusable="false">
       ${steps.map((step) => html`<line class="grid" x1="0" x2="${minutes.length * BAR}" y1="${y(step)}" y2="${y(step)}" />`)}
       ${bars}
     </svg>
-    <div class="hits">${minutes.map((one) => html`<i><b>${clockTime(one.minute).slice(0, 5)} ${estimate(one)}${whole(one.succeeded)} ok${one.failed > 0 && html`, <em>${whole(one.failed)} failed</em>`}</b></i>`)}</div>
+    <div class="hits">${minutes.map((one) => html`<i><b>${clockTime(one.minute).slice(0, 5)} ${estimate(one)}${whole(one.succeeded)} ok${one.failed > 0 && html`, <em>${estimate(one)}${whole(one.failed)} failed</em>`}</b></i>`)}</div>
   </div>
   <div class="x" aria-hidden="true">${[0, 15, 30, 45].map((at) => html`<span>${minutes[at] && clockTime(minutes[at].minute).slice(0, 5)}</span>`)}<span>now</span></div>
 </div>
 <details class="numbers" id="throughput-numbers"><summary>As a table</summary>
 <div class="scroll" tabindex="0" role="region" aria-label="Runs per minute"><table>
   <thead><tr><th scope="col">Minute, UTC</th><th scope="col" class="n">Succeeded</th><th scope="col" class="n">Failed</th></tr></thead>
-  <tbody>${[...minutes].reverse().map((one) => html`<tr><th scope="row">${clockTime(one.minute).slice(0, 5)}</th><td class="n">${estimate(one)}${whole(one.succeeded)}</td><td class="n">${whole(one.failed)}</td></tr>`)}</tbody>
+  <tbody>${[...minutes].reverse().map((one) => html`<tr><th scope="row">${clockTime(one.minute).slice(0, 5)}</th><td class="n">${estimate(one)}${whole(one.succeeded)}</td><td class="n">${estimate(one)}${whole(one.failed)}</td></tr>`)}</tbody>
 </table></div></details>`;
 }
 
@@ -47,7 +51,7 @@ const estimate = (one: Minute): string => (one.estimated ? "~ " : "");
 
 interface Spread {
   readonly label: string;
-  readonly runs: number;
+  readonly runs: Count;
   readonly p50Ms: number;
   readonly p95Ms: number;
   readonly p99Ms: number;
@@ -65,7 +69,7 @@ export function durationsChart(rows: readonly Spread[]): Html {
   <tbody>${rows.map(
     (
       row,
-    ) => html`<tr data-key="d-${row.label}"><th scope="row" title="${row.label}"><span class="clip">${row.label}</span><small>${plural(row.runs, "run")}</small></th>
+    ) => html`<tr data-key="d-${row.label}"><th scope="row" title="${row.label}"><span class="clip">${row.label}</span><small>${count(row.runs)} ${row.runs.count === 1 ? "run" : "runs"}</small></th>
     <td class="range"><svg viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true" focusable="false">
       ${decades.map((one) => html`<line class="grid" x1="${x(10 ** one)}" x2="${x(10 ** one)}" y1="0" y2="20" />`)}
       <line class="span" x1="${x(row.p50Ms)}" x2="${x(row.p99Ms)}" y1="10" y2="10" />

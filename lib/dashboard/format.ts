@@ -11,6 +11,12 @@ export function count({ count: value, estimated }: Count): string {
   return `~ ${whole(Math.round(value / unit) * unit)}`;
 }
 
+/** Runs of a window, or of several. */
+export const runs = (all: readonly { succeeded: number; failed: number; estimated: boolean }[]): Count => ({
+  count: all.reduce((sum, one) => sum + one.succeeded + one.failed, 0),
+  estimated: all.some((one) => one.estimated),
+});
+
 export function duration(ms: number | null): string {
   if (ms === null) return "–";
   if (ms < 10) return `${ms.toFixed(1)} ms`;

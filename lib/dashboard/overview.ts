@@ -1,7 +1,7 @@
 /** The first page: is anything wrong, how much is there to do, who works on it. By name and not by size, so that nothing jumps. */
 import type { IdentifierStats, SlotStats, Stats } from "../stats-schema.ts";
 import { durationsChart, throughputChart } from "./charts.ts";
-import { count, duration, plural, whole } from "./format.ts";
+import { count, duration, plural, runs, whole } from "./format.ts";
 import { type Html, href, html } from "./html.ts";
 import { button, empty, type Showing, state, VIEW } from "./page.ts";
 import { at, verdict } from "./verdict.ts";
@@ -9,12 +9,12 @@ import { at, verdict } from "./verdict.ts";
 const MOST_SPREADS = 8;
 
 export function overview(stats: Stats, showing: Showing): Html {
-  const last = stats.throughput.reduce((sum, one) => sum + one.succeeded + one.failed, 0);
+  const last = runs(stats.throughput);
   return html`<h1 class="sr">Overview</h1>
 ${verdict(stats, showing)}
 ${totals(stats, showing.database)}
 <div class="pair">
-<section aria-labelledby="h-throughput"><header><h2 id="h-throughput">Throughput</h2><p>${plural(last, "run")} in 60 minutes <span class="key"><i class="succeeded"></i>succeeded <i class="failed"></i>failed</span></p></header>
+<section aria-labelledby="h-throughput"><header><h2 id="h-throughput">Throughput</h2><p>${count(last)} ${last.count === 1 ? "run" : "runs"} in 60 minutes <span class="key"><i class="succeeded"></i>succeeded <i class="failed"></i>failed</span></p></header>
   ${throughputChart(stats.throughput)}</section>
 ${durations(stats)}
 </div>
@@ -35,12 +35,12 @@ function totals({ totals: sums }: Stats, database: number | undefined): Html {
 function durations({ identifiers: all, totals: sums }: Stats): Html {
   const rows = all
     .flatMap(({ identifier, hour }) => {
-      const { p50Ms, p95Ms, p99Ms, succeeded, failed } = hour;
+      const { p50Ms, p95Ms, p99Ms } = hour;
       return p50Ms === null || p95Ms === null || p99Ms === null
         ? []
-        : [{ label: identifier, runs: succeeded + failed, p50Ms, p95Ms, p99Ms }];
+        : [{ label: identifier, runs: runs([hour]), p50Ms, p95Ms, p99Ms }];
     })
-    .sort((a, b) => b.runs - a.runs);
+    .sort((a, b) => b.runs.count - a.runs.count);
   return html`<section aria-labelledby="h-durations"><header><h2 id="h-durations">Durations</h2><p>${rows.length > MOST_SPREADS ? `The ${MOST_SPREADS} busiest, last hour` : "Last hour"}${sums.hour.p95Ms !== null && html`; 95 % within ${duration(sums.hour.p95Ms)}`}</p></header>
   ${rows.length === 0 ? empty("No runs in the last hour", "Durations appear with the first one.") : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of durations">${durationsChart(rows.slice(0, MOST_SPREADS))}</div>`}</section>`;
 }
@@ -61,9 +61,6 @@ function seat(one: SlotStats, several: boolean): Html {
   <p class="fine" title="${one.holder ?? ""}">epoch ${whole(one.epoch)}${one.release !== null && html`, release <code>${one.release.slice(0, 8)}</code>`}</p></li>`;
 }
 
-/** Two estimates may contradict each other: a day has at least the runs of its last hour. */
-const runsOf = (runs: IdentifierStats["hour"]): number => runs.succeeded + runs.failed;
-
 function identifiers({ identifiers: all, truncated, paused }: Stats, { mayAct, database }: Showing): Html {
   const everything = paused.includes("*");
   const head = html`<header><h2 id="h-identifiers">Identifiers</h2><p>${plural(all.length, "kind")} of task${truncated && ": the first 200, there are more"}${mayAct && !everything && all.length > 0 && html` ${button("Pause everything", { action: "pause", identifier: "*", ...at(database) }, { ask: "Pause everything: no task is claimed any more, until it is resumed" })}`}</p></header>`;
@@ -82,8 +79,8 @@ function identifiers({ identifiers: all, truncated, paused }: Stats, { mayAct, d
   <th scope="row"><a href="${href(`${VIEW}/tasks`, { identifier: one.identifier, database })}">${one.identifier}</a>${one.paused && html` <span class="flag">paused</span>`}${!one.known && html` <span class="flag">unknown</span>`}</th>
   ${cell(one, "waiting", "")}${cell(one, "running", "minor")}${cell(one, "retrying", "minor")}${cell(one, "scheduled", "minor")}${cell(one, "failed", "")}
   <td class="n minor">${duration(one.oldestWaitingMs)}</td>
-  <td class="n minor">${one.hour.estimated && "~ "}${whole(runsOf(one.hour))}</td>
-  <td class="n minor">${one.day.estimated && "~ "}${whole(Math.max(runsOf(one.hour), runsOf(one.day)))}</td>
+  <td class="n minor">${count(runs([one.hour]))}</td>
+  <td class="n minor">${count(runs([one.day]))}</td>
   <td class="n minor">${duration(one.day.p95Ms)}</td>
   ${mayAct && html`<td class="acts">${paused.includes(one.identifier) ? act("Resume", one.identifier) : !everything && act("Pause", one.identifier)}</td>`}</tr>`;
   return html`<section aria-labelledby="h-identifiers">${head}

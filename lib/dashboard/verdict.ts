@@ -1,6 +1,6 @@
 /** What a person woken by an alarm wants to read first: what is wrong, where, and what to do. Only what the numbers bear out. */
 import type { IdentifierStats, Stats } from "../stats-schema.ts";
-import { count, duration, plural, whole } from "./format.ts";
+import { count, duration, plural, runs, whole } from "./format.ts";
 import { type Html, href, html } from "./html.ts";
 import { button, type Showing, VIEW } from "./page.ts";
 
@@ -8,6 +8,8 @@ const OLD_MS = 5 * 60_000;
 /** Of the last hour's runs: worth a remark, and worth being woken. */
 const SOME_FAIL = 0.1;
 const MOST_FAIL = 0.5;
+/** An estimate is believed as far as it would also bear half as many runs again. */
+const DOUBT = 1.5;
 /** Fewer runs say nothing of a share. */
 const FEWEST_RUNS = 5;
 const MOST_NAMED = 3;
@@ -85,19 +87,19 @@ function ofAge({ identifiers }: Stats, { database }: Showing, say: Say): void {
 }
 
 function ofFailures({ identifiers, throughput }: Stats, { database }: Showing, say: Say): void {
-  const runs = ({ hour }: Pick<IdentifierStats, "hour">): number => hour.succeeded + hour.failed;
-  const share = (one: Pick<IdentifierStats, "hour">): number => one.hour.failed / Math.max(1, runs(one));
+  const ran = ({ hour }: IdentifierStats): number => hour.succeeded + hour.failed;
+  const share = (one: IdentifierStats): number => one.hour.failed / Math.max(1, ran(one));
+  const surely = (one: IdentifierStats): number => share(one) / (one.hour.estimated ? DOUBT : 1);
   const failing = identifiers
-    .filter((one) => runs(one) >= FEWEST_RUNS && share(one) >= SOME_FAIL)
+    .filter((one) => ran(one) >= FEWEST_RUNS && surely(one) >= SOME_FAIL)
     .sort((a, b) => b.hour.failed - a.hour.failed);
   if (failing.length === 0) return;
   // Of all together the minutes tell more, and the chart below tells the same.
   const failed = throughput.reduce((sum, one) => sum + one.failed, 0);
-  const all = throughput.reduce((sum, one) => sum + one.failed + one.succeeded, 0);
-  const estimated = throughput.some((one) => one.estimated);
+  const all = runs(throughput);
   say(
-    failing.some((one) => share(one) >= MOST_FAIL),
-    html`<strong>${estimated && "~ "}${whole(failed)} of the last hour's ${whole(all)} runs failed</strong>: ${links(failing, undefined, database, (one) => `${Math.round(share(one) * 100)} % of`)}. Their errors say why; retry them once the cause is gone.`,
+    failing.some((one) => surely(one) >= MOST_FAIL),
+    html`<strong>${count({ count: failed, estimated: all.estimated })} of the last hour's ${count(all)} runs failed</strong>: ${links(failing, undefined, database, (one) => `${one.hour.estimated ? "~ " : ""}${Math.round(share(one) * 100)} % of`)}. Their errors say why; retry them once the cause is gone.`,
   );
 }
 

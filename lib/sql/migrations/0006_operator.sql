@@ -39,6 +39,15 @@ CREATE INDEX task_retrying ON task (identifier, scheduled_for, id) WHERE held_by
 CREATE INDEX task_run_by_identifier ON task_run (identifier, finished_at, task_id);
 
 -- statement
+-- One run in 16, by a hash of the attempt, so that bursts and habits of who enqueues play no part; one in 32 has a level of 32 or more, and
+-- so on up to 1048576. With all that its expression is made of, as only then it is read alone. A success costs a sixteenth of an entry.
+CREATE INDEX task_run_sampled ON task_run (identifier, (((hashint8extended(task_id, attempt) & 1048575) | 1048576) & -((hashint8extended(task_id, attempt) & 1048575) | 1048576)), finished_at)
+  INCLUDE (result, task_id, attempt) WHERE hashint8extended(task_id, attempt) & 15 = 0;
+
+-- statement
+CREATE INDEX task_run_failed ON task_run (finished_at, identifier) WHERE result = 'FAILURE';
+
+-- statement
 -- Adds the metrics of ended invocations to run_counter, once each. How many of them.
 CREATE FUNCTION fold_counters_v1(p_batch integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -220,9 +229,49 @@ END
 $estimate$;
 
 -- statement
--- Runs between two moments, of which p_expected are expected (null, asks the planner). Exact up to p_budget; beyond it from windows spread evenly, wide enough for about as many.
-CREATE FUNCTION summarize_runs_v1(p_identifier text, p_from timestamptz, p_to timestamptz, p_windows integer, p_budget integer, p_expected float8) RETURNS json
-LANGUAGE plpgsql VOLATILE
+-- What the sample says of the runs of one identifier, from at most p_most of it, of the level at which they are so many. The caller sees
+-- to the settings under which only the index will do.
+CREATE FUNCTION sample_runs(p_identifier text, p_from timestamptz, p_to timestamptz, p_most bigint, OUT level bigint, OUT runs bigint, OUT failed bigint)
+LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT
+AS $sample$
+DECLARE
+  v_at bigint = 2048;
+  v_one record;
+BEGIN
+  -- As a rule the sparse half of the levels is next to nothing, and is read at once.
+  level = 4096;
+  SELECT count(*), count(*) FILTER (WHERE r.result = 'FAILURE') INTO runs, failed FROM generate_series(12, 20) AS g(power) CROSS JOIN LATERAL (
+    SELECT t.result FROM task_run t WHERE hashint8extended(t.task_id, t.attempt) & 15 = 0 AND t.identifier = p_identifier AND (((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576) & -((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576)) = CAST(2 ^ g.power AS bigint)
+      AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at LIMIT p_most + 1) AS r;
+  IF runs > p_most THEN
+    level = NULL;
+    runs = 0;
+    failed = 0;
+    v_at = 1048576;
+  END IF;
+  LOOP
+    SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'FAILURE') AS failed INTO v_one FROM (
+      SELECT t.result FROM task_run t WHERE hashint8extended(t.task_id, t.attempt) & 15 = 0 AND t.identifier = p_identifier AND (((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576) & -((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576)) = v_at
+        AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at LIMIT p_most + 1) AS r;
+    EXIT WHEN level IS NOT NULL AND runs + v_one.runs > p_most;
+    runs = runs + v_one.runs;
+    failed = failed + v_one.failed;
+    level = v_at;
+    EXIT WHEN v_at = 16;
+    v_at = v_at / 2;
+  END LOOP;
+  runs = runs * level;
+  failed = failed * level;
+END
+$sample$;
+
+-- statement
+-- Runs of each between two moments. Exact while they fit, small ones first, into p_budget entries of an index, a quarter of
+-- them shared evenly; beyond it from the sample, at a level for each. Failures are exact up to p_budget of all.
+CREATE FUNCTION count_runs_v1(p_names text[], p_from timestamptz, p_to timestamptz, p_budget bigint)
+RETURNS TABLE (identifier text, runs bigint, failed bigint, estimated boolean, level bigint)
+LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -230,49 +279,158 @@ SET enable_bitmapscan = off
 SET enable_sort = off
 SET enable_incremental_sort = off
 SET jit = off
-AS $runs$
+AS $count$
+#variable_conflict use_variable
 DECLARE
-  v_seen record;
-  v_least record;
-  v_part float8 = 1;
-  v_step interval = (p_to - p_from) / p_windows;
+  v_fair bigint = greatest(1, p_budget / 4 / greatest(1, cardinality(p_names)));
+  v_left bigint = p_budget - p_budget / 4;
+  v_failed jsonb;
+  v_large text[] = '{}';
+  v_one record;
 BEGIN
-  -- With its order, and no sort to be had, only the index by identifier will do for one of them; the other one's walks over all of them.
-  IF p_identifier IS NULL THEN
-    SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS float8[]) AS p INTO v_seen FROM (
-      SELECT result FROM task_run WHERE finished_at >= p_from AND finished_at < p_to ORDER BY finished_at LIMIT p_budget + 1) AS r;
-  ELSE
-    SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded,
-      percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen FROM (
-      SELECT started_at, finished_at, result FROM task_run WHERE identifier = p_identifier AND finished_at >= p_from AND finished_at < p_to ORDER BY finished_at, task_id LIMIT p_budget + 1) AS r;
-  END IF;
-  v_least = v_seen;
-  IF v_seen.runs > p_budget THEN
-    v_part = least(0.5, p_budget / greatest(1, coalesce(p_expected, expected_rows('task_run WHERE finished_at >= ' || quote_literal(p_from) || ' AND finished_at < ' || quote_literal(p_to)
-      || CASE WHEN p_identifier IS NULL THEN '' ELSE ' AND identifier = ' || quote_literal(p_identifier) END))));
-    IF p_identifier IS NULL THEN
-      SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded, CAST(NULL AS float8[]) AS p INTO v_seen
-      FROM generate_series(0, p_windows - 1) AS n CROSS JOIN LATERAL (
-        SELECT result FROM task_run WHERE finished_at >= p_from + n * v_step AND finished_at < p_from + (n + v_part) * v_step
-        ORDER BY finished_at LIMIT 1 + 4 * p_budget / p_windows) AS r;
-    ELSE
-      SELECT count(*) AS runs, count(*) FILTER (WHERE r.result = 'SUCCESS') AS succeeded,
-        percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) AS p INTO v_seen
-      FROM generate_series(0, p_windows - 1) AS n CROSS JOIN LATERAL (
-        SELECT started_at, finished_at, result FROM task_run
-        WHERE identifier = p_identifier AND finished_at >= p_from + n * v_step AND finished_at < p_from + (n + v_part) * v_step
-        ORDER BY finished_at, task_id LIMIT 1 + 4 * p_budget / p_windows) AS r;
+  SELECT CASE WHEN coalesce(sum(f.failed), 0) <= p_budget THEN coalesce(jsonb_object_agg(f.name, f.failed), '{}') END INTO v_failed FROM (
+    SELECT r.name, count(*) AS failed FROM (
+      SELECT t.identifier AS name FROM task_run t WHERE t.result = 'FAILURE' AND t.finished_at >= p_from AND t.finished_at < p_to
+      ORDER BY t.finished_at, t.identifier LIMIT p_budget + 1) AS r GROUP BY 1) AS f;
+  level = 16;
+  estimated = false;
+  FOREACH identifier IN ARRAY coalesce(p_names, '{}') LOOP
+    SELECT count(*) INTO runs FROM (
+      SELECT FROM task_run t WHERE t.identifier = identifier AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at, t.task_id LIMIT v_fair + 1) AS r;
+    IF runs > v_fair THEN
+      v_large = array_append(v_large, identifier);
+      CONTINUE;
     END IF;
-  END IF;
-  -- What came in bursts may lie between the windows. There are as many as were counted, at the least.
-  RETURN json_build_object('succeeded', greatest(v_least.succeeded, round(v_seen.succeeded / v_part)),
-    'failed', greatest(v_least.runs - v_least.succeeded, round((v_seen.runs - v_seen.succeeded) / v_part)),
-    'estimated', v_part < 1, 'percentiles', v_seen.p);
+    failed = coalesce(CAST(v_failed->>identifier AS bigint), 0);
+    IF v_failed IS NULL THEN
+      SELECT count(*) FILTER (WHERE r.result = 'FAILURE') INTO failed FROM (
+        SELECT t.result FROM task_run t WHERE t.identifier = identifier AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at, t.task_id LIMIT v_fair) AS r;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+  FOR v_one IN SELECT u.name, s.level, s.runs, s.failed FROM unnest(v_large) AS u(name)
+    CROSS JOIN LATERAL sample_runs(u.name, p_from, p_to, greatest(50, p_budget / cardinality(v_large))) AS s
+    -- By size in steps of four, each with steps of its own. Else those that happen to look small were counted, and those that look large left.
+    ORDER BY floor(log(4, greatest(1, s.runs)) + (hashtext(u.name) & 1023) / 1024.0), u.name
+  LOOP
+    identifier = v_one.name;
+    level = v_one.level;
+    estimated = true;
+    IF v_one.runs <= v_left THEN
+      SELECT count(*) INTO runs FROM (
+        SELECT FROM task_run t WHERE t.identifier = identifier AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at, t.task_id LIMIT v_left + 1) AS r;
+      estimated = runs > v_left;
+      v_left = greatest(0, v_left - runs);
+    END IF;
+    IF estimated THEN
+      runs = greatest(v_one.runs, v_fair + 1);
+    END IF;
+    -- Of too many failures the share is taken from the sample.
+    failed = least(runs, coalesce(CAST(v_failed->>identifier AS bigint), CASE WHEN v_failed IS NULL THEN runs * v_one.failed / greatest(1, v_one.runs) ELSE 0 END));
+    estimated = estimated OR v_failed IS NULL;
+    RETURN NEXT;
+  END LOOP;
 END
-$runs$;
+$count$;
 
 -- statement
--- Rows of JSON, [kind, value] each. Everything is bounded, by the number of identifiers too.
+-- Runs of all in each of 60 minutes, the last one that of p_now. Exact while they fit into p_budget entries of an index, small ones first;
+-- beyond it from the sample of these identifiers, each with the level that count_runs_v1 found. Failures are exact up to p_budget.
+CREATE FUNCTION count_minutes_v1(p_names text[], p_levels bigint[], p_now timestamptz, p_budget bigint)
+RETURNS TABLE (minute timestamptz, runs bigint, failed bigint, estimated boolean)
+LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET enable_incremental_sort = off
+SET jit = off
+AS $minutes$
+#variable_conflict use_variable
+DECLARE
+  v_from timestamptz = date_trunc('minute', p_now) - interval '59 minutes';
+  v_left bigint = p_budget;
+  v_exact boolean;
+  v_one record;
+BEGIN
+  SELECT count(*) <= p_budget INTO v_exact FROM (
+    SELECT FROM task_run t WHERE t.result = 'FAILURE' AND t.finished_at >= v_from ORDER BY t.finished_at, t.identifier LIMIT p_budget + 1) AS r;
+  -- Small ones first, by steps, as for identifiers.
+  FOR v_one IN
+    SELECT m.minute, coalesce(s.runs, 0) AS runs, coalesce(s.failed, 0) AS failed
+    FROM (SELECT v_from + g.place * interval '1 minute' AS minute FROM generate_series(0, 59) AS g(place)) AS m
+    LEFT JOIN (
+      SELECT date_trunc('minute', r.finished_at) AS minute, sum(n.level) AS runs, sum(n.level) FILTER (WHERE r.result = 'FAILURE') AS failed
+      FROM unnest(p_names, p_levels) AS n(name, level) JOIN generate_series(4, 20) AS g(power) ON 2 ^ g.power >= n.level CROSS JOIN LATERAL (
+        SELECT t.finished_at, t.result FROM task_run t WHERE hashint8extended(t.task_id, t.attempt) & 15 = 0 AND t.identifier = n.name AND (((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576) & -((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576)) = CAST(2 ^ g.power AS bigint) AND t.finished_at >= v_from
+        ORDER BY t.finished_at LIMIT p_budget) AS r
+      GROUP BY 1) AS s ON s.minute = m.minute
+    ORDER BY floor(log(4, greatest(1, coalesce(s.runs, 0))) + (hashtext(CAST(extract(epoch FROM m.minute) AS text)) & 1023) / 1024.0), m.minute DESC
+  LOOP
+    minute = v_one.minute;
+    runs = v_left + 1;
+    IF v_one.runs <= v_left THEN
+      SELECT count(*) INTO runs FROM (
+        SELECT FROM task_run t WHERE t.finished_at >= minute AND t.finished_at < minute + interval '1 minute' ORDER BY t.finished_at LIMIT v_left + 1) AS r;
+    END IF;
+    estimated = runs > v_left;
+    IF estimated THEN
+      runs = v_one.runs;
+    ELSE
+      v_left = v_left - runs;
+    END IF;
+    failed = v_one.failed;
+    IF v_exact THEN
+      SELECT count(*) INTO failed FROM (
+        SELECT FROM task_run t WHERE t.result = 'FAILURE' AND t.finished_at >= minute AND t.finished_at < minute + interval '1 minute' ORDER BY t.finished_at, t.identifier) AS r;
+    END IF;
+    IF estimated THEN
+      runs = greatest(runs, failed);
+    ELSE
+      failed = least(runs, failed);
+    END IF;
+    estimated = estimated OR NOT v_exact;
+    RETURN NEXT;
+  END LOOP;
+END
+$minutes$;
+
+-- statement
+-- How long about p_runs runs of one identifier took, in ms, p50, p95, p99. Of all up to eight times p_most, beyond it of a sample of at most about p_most. Null where nothing ran.
+CREATE FUNCTION time_runs_v1(p_identifier text, p_from timestamptz, p_to timestamptz, p_runs bigint, p_most bigint) RETURNS float8[]
+LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET enable_incremental_sort = off
+SET jit = off
+AS $time$
+DECLARE
+  v_power integer = 4;
+  v_found float8[];
+BEGIN
+  IF p_runs > 8 * p_most THEN
+    v_power = least(18, greatest(4, ceil(log(2, CAST(p_runs AS numeric) / p_most))));
+    SELECT percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) INTO v_found
+    FROM generate_series(v_power, v_power + 2) AS g(power) CROSS JOIN LATERAL (
+      SELECT t.started_at, t.finished_at FROM task_run t WHERE hashint8extended(t.task_id, t.attempt) & 15 = 0 AND t.identifier = p_identifier AND (((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576) & -((hashint8extended(t.task_id, t.attempt) & 1048575) | 1048576)) = CAST(2 ^ g.power AS bigint)
+        AND t.finished_at >= p_from AND t.finished_at < p_to ORDER BY t.finished_at LIMIT 2 * p_most) AS r;
+  END IF;
+  IF v_found IS NULL AND p_runs > 0 THEN
+    SELECT percentile_disc(CAST('{0.5,0.95,0.99}' AS float8[])) WITHIN GROUP (ORDER BY CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) * 1000) INTO v_found FROM (
+      SELECT t.started_at, t.finished_at FROM task_run t WHERE t.identifier = p_identifier AND t.finished_at >= p_from AND t.finished_at < p_to
+      ORDER BY t.finished_at DESC, t.task_id DESC LIMIT 8 * p_most) AS r;
+  END IF;
+  RETURN v_found;
+END
+$time$;
+
+-- statement
+-- Rows of JSON, [kind, value] each. Everything is bounded, by the number of identifiers too. Of runs some 300,000 entries of indexes are read
+-- at the most, whatever there is, and as many again where masses fail.
 CREATE FUNCTION stats_v1(p_most integer) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -285,23 +443,36 @@ DECLARE
   v_count integer;
   v_names text[];
   v_known boolean[];
-  v_minute float8;
+  v_levels bigint[];
+  v_hours jsonb;
+  v_days jsonb;
+  v_timed bigint;
 BEGIN
   RETURN NEXT json_build_array('at', v_now);
-  SELECT count(*), array_agg(i.identifier ORDER BY i.identifier), array_agg(i.known ORDER BY i.identifier) INTO v_count, v_names, v_known FROM identifiers_v1(v_now, p_most + 1) AS i;
+  SELECT count(*), array_agg(i.identifier ORDER BY i.place) FILTER (WHERE i.place <= p_most), array_agg(i.known ORDER BY i.place) FILTER (WHERE i.place <= p_most)
+  INTO v_count, v_names, v_known FROM identifiers_v1(v_now, p_most + 1) WITH ORDINALITY AS i(identifier, known, place);
   RETURN NEXT json_build_array('truncated', v_count > p_most);
   v_count = greatest(1, least(v_count, p_most));
-  FOR v_one IN SELECT u.identifier, u.known FROM unnest(v_names, v_known) WITH ORDINALITY AS u(identifier, known, place) WHERE u.place <= p_most LOOP
+  v_timed = greatest(10, 2000 / v_count);
+  SELECT jsonb_object_agg(c.identifier, to_jsonb(c)), array_agg(c.level ORDER BY array_position(v_names, c.identifier)) INTO v_hours, v_levels
+  FROM count_runs_v1(v_names, v_now - interval '1 hour', v_now, 50000) AS c;
+  SELECT jsonb_object_agg(c.identifier, to_jsonb(c)) INTO v_days FROM count_runs_v1(v_names, v_now - interval '1 day', v_now - interval '1 hour', 30000) AS c;
+  FOR v_one IN
+    SELECT n.*, n.hour_runs + n.rest_runs AS day_runs, n.hour_failed + n.rest_failed AS day_failed, n.hour_estimated OR n.rest_estimated AS day_estimated FROM (
+      SELECT u.identifier, u.known, CAST(h.value->>'runs' AS bigint) AS hour_runs, CAST(h.value->>'failed' AS bigint) AS hour_failed, CAST(h.value->>'estimated' AS boolean) AS hour_estimated,
+        CAST(d.value->>'runs' AS bigint) AS rest_runs, CAST(d.value->>'failed' AS bigint) AS rest_failed, CAST(d.value->>'estimated' AS boolean) AS rest_estimated
+      FROM unnest(v_names, v_known) AS u(identifier, known) CROSS JOIN LATERAL (SELECT v_hours->u.identifier AS value) AS h CROSS JOIN LATERAL (SELECT v_days->u.identifier AS value) AS d) AS n
+  LOOP
     RETURN NEXT json_build_array('identifier', json_build_object('identifier', v_one.identifier, 'known', v_one.known,
       'paused', EXISTS (SELECT FROM paused_identifier p WHERE p.identifier IN (v_one.identifier, '*')),
       'counts', estimate_tasks_v1(v_one.identifier, v_now, count_tasks_v1(v_one.identifier, v_now, greatest(50, 5000 / v_count))),
-      'hour', summarize_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, greatest(2, least(12, 120 / v_count)), greatest(20, 2000 / v_count), NULL),
-      'day', summarize_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, greatest(2, least(24, 240 / v_count)), greatest(20, 2000 / v_count), NULL)));
+      'hour', json_build_object('succeeded', v_one.hour_runs - v_one.hour_failed, 'failed', v_one.hour_failed, 'estimated', v_one.hour_estimated,
+        'percentiles', time_runs_v1(v_one.identifier, v_now - interval '1 hour', v_now, v_one.hour_runs, v_timed)),
+      'day', json_build_object('succeeded', v_one.day_runs - v_one.day_failed, 'failed', v_one.day_failed, 'estimated', v_one.day_estimated,
+        'percentiles', time_runs_v1(v_one.identifier, v_now - interval '1 day', v_now, v_one.day_runs, v_timed))));
   END LOOP;
-  v_minute = expected_rows('task_run WHERE finished_at >= ' || quote_literal(v_now - interval '1 hour')) / 60;
-  FOR v_one IN SELECT m.minute FROM generate_series(date_trunc('minute', v_now) - interval '59 minutes', v_now, interval '1 minute') AS m(minute) LOOP
-    RETURN NEXT json_build_array('minute', v_one.minute, summarize_runs_v1(NULL, v_one.minute, v_one.minute + interval '1 minute', 6, 100, v_minute));
-  END LOOP;
+  RETURN QUERY SELECT CAST(json_build_array('minute', m.minute, json_build_object('succeeded', m.runs - m.failed, 'failed', m.failed, 'estimated', m.estimated)) AS text)
+    FROM count_minutes_v1(v_names, v_levels, v_now, 50000) AS m ORDER BY m.minute;
   RETURN QUERY SELECT CAST(json_build_array('slot', json_build_object('slot', s.number, 'epoch', s.epoch, 'holder', h.invocation_id, 'release', h.release_id,
       'startedAt', h.started_at, 'lastSeenAt', h.last_seen_at, 'seenAgoMs', greatest(0, extract(epoch FROM v_now - h.last_seen_at) * 1000),
       'ended', h.ended_at IS NOT NULL, 'expired', h.expired_at IS NOT NULL, 'held', h.held, 'succeeded', h.succeeded, 'failed', h.failed)) AS text)
