@@ -1,4 +1,8 @@
-/** Every code an error of Stint can carry. Match on `error.code`, never on the class: bundles are minified. */
+/**
+ * The codes of a StintError. Handlers throw task_backoff and task_cancel besides (below); the command line has some of its own, such as
+ * recurring_not_found; infra/reference.md says when each comes and what to do. Match on `error.code`, never on the class: bundles are
+ * minified.
+ */
 export type ErrorCode =
   | "aborted"
   | "config_invalid"

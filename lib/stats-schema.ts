@@ -67,7 +67,7 @@ export const slotStatsSchema = z.object({
 export const recurringStatsSchema = z.object({
   database: z.int(),
   identifier: z.string(),
-  /** As it was defined: every 1h, or a cron line. */
+  /** As it was defined, in JSON text: {"every":"86400s","firstRunTime":"01:00"}, or {"cron":"0 3 * * *","timeZone":"UTC"}. */
   schedule: z.string(),
   enabled: z.boolean(),
   /** OPERATOR, or UNKNOWN: for 30 minutes no live release knew it. */

@@ -40,6 +40,7 @@ say(
     `       ${PG_BOSS}`,
   ].join("\n"),
 );
+if (flags.quick) say("A smoke test: its sizes are small, whatever is described, and its figures mean nothing.");
 const results: Partial<Record<Name, Measured>> = {};
 for (const name of NAMES) {
   if (flags.only !== undefined && !flags.only.includes(name)) continue;

@@ -51,6 +51,7 @@ export async function write(results: Partial<Record<Name, Measured>>): Promise<v
 
 function readme({ machine: on, results }: Kept, modules: ReadonlyMap<Name, BenchModule>): string {
   const measured = NAMES.filter((name) => results[name] !== undefined);
+  const minutes = Math.ceil(measured.reduce((sum, name) => sum + results[name]!.seconds, 0) / 60);
   return `# The bench
 
 Made by \`npm run bench -- --write\` from \`figures.json\`. Ours beside graphile-worker and pg-boss, each in its own best documented
@@ -75,7 +76,7 @@ What limits those that are missed: \`infra/decisions/0010-speed.md\`.
 
 ## Repeat
 \`\`\`sh
-npm run bench                                # all, about 45 minutes on an idle machine
+npm run bench                                # all, some ${minutes} minutes on an idle machine
 npm run bench -- --only drain --only io      # some
 npm run bench -- --quick                     # a smoke test of all, under 3 minutes; its figures mean nothing
 npm run bench -- --only drain --write        # merges into figures.json, makes this page anew
