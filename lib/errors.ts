@@ -24,7 +24,6 @@ export type ErrorCode =
   | "schema_missing"
   | "slot_invalid"
   | "transaction_invalid"
-  | "unknown_identifier"
   | "wake_failed";
 
 /** An error a caller can act on: a stable `code`, a message that says what to do. */

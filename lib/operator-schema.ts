@@ -6,18 +6,27 @@ export const TASK_STATES = ["waiting", "scheduled", "retrying", "running", "fail
 export type TaskState = (typeof TASK_STATES)[number];
 
 const wholeId = z.string().check(z.regex(/^[1-9]\d{0,17}$/, "a whole number as text"));
+/** What Postgres takes as well: it knows no year 0, and zones up to 15 hours. */
+const MOMENT = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-5]):[0-5]\d)$/;
 const moment = z.string().check(
-  z.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)$/, "an ISO 8601 time with a zone"),
-  z.refine((text) => Number.isFinite(Date.parse(text)), "an ISO 8601 time with a zone"),
+  z.regex(MOMENT, "an ISO 8601 time with a zone"),
+  z.refine((text) => Number.isFinite(Date.parse(text)) && isDay(text), "an ISO 8601 time with a zone"),
 );
+/** Date.parse takes 31 February for 3 March. Every 400 years the calendar is the same. */
+function isDay(text: string): boolean {
+  const [year, month, day] = text.slice(0, 10).split("-").map(Number);
+  return day! <= new Date(Date.UTC(2000 + (year! % 400), month!, 0)).getUTCDate();
+}
 const storable = (mostBytes: number) =>
   z.string().check(z.refine((text) => isStorable(text, mostBytes), `1 to ${mostBytes} bytes of UTF-8 without NUL`));
 const identifier = storable(200);
-const wholeText = (most: number) =>
-  z.pipe(
-    z.string().check(z.regex(/^\d{1,9}$/, `a whole number up to ${most}`)),
-    z.pipe(z.transform(Number), z.int().check(z.lte(most, `a whole number up to ${most}`))),
+const wholeText = (least: number, most: number) => {
+  const allowed = `a whole number from ${least} to ${most}`;
+  return z.pipe(
+    z.string().check(z.regex(/^\d{1,9}$/, allowed)),
+    z.pipe(z.transform(Number), z.int().check(z.gte(least, allowed), z.lte(most, allowed))),
   );
+};
 
 /** Which tasks. `from` (included) and `to` (excluded) are of created_at; of finished_at for succeeded ones. */
 export const taskFilterSchema = z.strictObject({
@@ -30,7 +39,7 @@ export const taskFilterSchema = z.strictObject({
 });
 export type TaskFilter = z.output<typeof taskFilterSchema>;
 
-const database = z.optional(wholeText(9));
+const database = z.optional(wholeText(0, 9));
 
 /** GET /processor/tasks?... Newest first. */
 export const tasksQuerySchema = z.strictObject({
@@ -38,7 +47,7 @@ export const tasksQuerySchema = z.strictObject({
   /** `next` of the page before. */
   cursor: z.optional(z.string().check(z.regex(/^[\w.:+-]{1,100}$/, "what `next` said"))),
   /** 1 to 100, default 50. */
-  limit: z._default(wholeText(100), 50),
+  limit: z._default(wholeText(1, 100), 50),
   /** Place in TASK_PROCESSOR_DATABASES; default the last one, where producers write. */
   database,
 });
@@ -112,7 +121,7 @@ export type TaskDetail = z.output<typeof taskDetailSchema>;
 /** GET /processor/audit?cursor&limit. Newest first. */
 export const auditQuerySchema = z.strictObject({
   cursor: z.optional(wholeId),
-  limit: z._default(wholeText(100), 50),
+  limit: z._default(wholeText(1, 100), 50),
   database,
 });
 export const auditSchema = z.object({

@@ -6,7 +6,7 @@ import { defineTask, type PayloadSchema, type TaskDefinition, type TaskHandler, 
 export type Missed = "once" | "skip" | "all";
 
 export interface RecurringOptions<S extends PayloadSchema> extends Omit<TaskOptions<S>, "queueSize" | "payload"> {
-  /** A schema for the payload; without it the payload is an empty object. */
+  /** Of the payload. */
   readonly schema: S;
   /** Stored with each occurrence; what `schema` takes. */
   readonly payload: unknown;

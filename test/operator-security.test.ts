@@ -236,6 +236,10 @@ describe("under /processor", async () => {
   test.each([
     { state: "all" },
     { limit: "-1" },
+    { limit: "0" },
+    { from: "2026-02-31T00:00:00Z" },
+    { from: "0000-01-01T00:00:00Z" },
+    { to: "2026-01-01T00:00:00+23:59" },
     { limit: "101" },
     { limit: "1e9" },
     { cursor: "' OR 1=1" },
