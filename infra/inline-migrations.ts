@@ -41,14 +41,18 @@ export function inlinedMigrations(): string {
 }
 
 /** By name alone: a function that only wants to know how new the schema is must not carry all of its text. */
-export const newestMigration = (): string =>
+export const migrationNames = (): string =>
   [
     "// Made by `npm run migrations` from the names of the .sql files beside it. A test holds the two equal.",
-    `export const NEWEST_MIGRATION = ${JSON.stringify(files.at(-1)!.replace(/\.sql$/, ""))};`,
+    "export const MIGRATIONS = [",
+    ...files.map((file) => `  ${JSON.stringify(file.replace(/\.sql$/, ""))},`),
+    "];",
+    "",
+    "export const NEWEST_MIGRATION = MIGRATIONS.at(-1)!;",
     "",
   ].join("\n");
 
 if (import.meta.main) {
   writeFileSync(new URL("inlined.ts", folder), inlinedMigrations());
-  writeFileSync(new URL("newest.ts", folder), newestMigration());
+  writeFileSync(new URL("newest.ts", folder), migrationNames());
 }

@@ -10,7 +10,7 @@ import type { Log } from "../lib/log.ts";
 import { Places } from "../lib/places.ts";
 import { createRegistry, type Registry } from "../lib/registry.ts";
 import { exchange } from "../lib/sql/exchange.ts";
-import { pendingMigrations } from "../lib/sql/migrate.ts";
+import { pendingMigrations } from "../lib/sql/pending.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import type { Wake } from "../lib/wake.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";

@@ -7,7 +7,7 @@ import { createTaskClient } from "./enqueue.ts";
 import { type HttpAnswer, type HttpRequest, json, type Route } from "./http.ts";
 import type { Log } from "./log.ts";
 import { checkDatabase, dropCanary, leaveHealthRow, takeHealthRow } from "./sql/health.ts";
-import { pendingMigrations } from "./sql/migrate.ts";
+import { pendingMigrations } from "./sql/pending.ts";
 import { defineTask, type TaskHandler } from "./task.ts";
 
 export interface HealthOptions {

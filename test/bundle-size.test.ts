@@ -13,7 +13,7 @@ const options = settings as BuildOptions;
 
 test.each([
   ["processor", 300],
-  ["health", 355],
+  ["health", 230],
   ["monitoring", 400],
   ["migrate", 340],
 ])("%s is at most %i KB", async (name, mostKb) => {

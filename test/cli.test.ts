@@ -1,7 +1,7 @@
 import { createServer } from "node:net";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { connectDataApi } from "../lib/database/data-api.ts";
-import { pendingMigrations } from "../lib/sql/migrate.ts";
+import { pendingMigrations } from "../lib/sql/pending.ts";
 import { openDatabase, reset, type TestDatabase } from "./support/database.ts";
 import { startStint, stint, until } from "./support/stint.ts";
 

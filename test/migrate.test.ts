@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inlinedMigrations, newestMigration } from "../infra/inline-migrations.ts";
+import { inlinedMigrations, migrationNames } from "../infra/inline-migrations.ts";
 import { connectPg } from "../lib/database/pg.ts";
-import { type Migration, migrate, pendingMigrations } from "../lib/sql/migrate.ts";
+import { type Migration, migrate } from "../lib/sql/migrate.ts";
 import { migrations } from "../lib/sql/migrations/inlined.ts";
+import { pendingMigrations } from "../lib/sql/pending.ts";
 import { describeSchema } from "./support/catalog.ts";
 import { ADAPTERS, openDatabase } from "./support/database.ts";
 import { register, Speaker } from "./support/exchange.ts";
@@ -91,7 +92,7 @@ test("another schema's name serves a second application in the same database", a
 test("the inlined migrations are the files", () => {
   const made = (file: string) => readFileSync(new URL(`../lib/sql/migrations/${file}`, import.meta.url), "utf8");
   expect(made("inlined.ts")).toBe(inlinedMigrations());
-  expect(made("newest.ts")).toBe(newestMigration());
+  expect(made("newest.ts")).toBe(migrationNames());
 });
 
 test("no statement holds a colon: some clients of the Data API take what follows for a parameter", () => {

@@ -1,6 +1,7 @@
 import { type Database, quoteIdentifier, type Statement, statement, type Transaction } from "../database/port.ts";
 import { StintError } from "../errors.ts";
 import { migrations as own } from "./migrations/inlined.ts";
+import { readApplied } from "./pending.ts";
 import { secureSchema } from "./roles.ts";
 
 export interface Migration {
@@ -41,25 +42,11 @@ const makeTable = plain(
   "CREATE TABLE IF NOT EXISTS {schema}.migration (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())",
 );
 
-const readApplied = statement<{ name: string; sha256: string }>()(
-  "migrate_applied",
-  {},
-  ["name", "sha256"],
-  "SELECT name, sha256 FROM {schema}.migration ORDER BY name",
-);
-
 const recordApplied = statement<{ name: string }>()(
   "migrate_record",
   { name: "text", sha256: "text" },
   ["name"],
   "INSERT INTO {schema}.migration (name, sha256) VALUES (:name, :sha256) RETURNING name",
-);
-
-const missing = statement<{ missing: boolean }>()(
-  "migrate_missing",
-  { name: "text" },
-  ["missing"],
-  "SELECT to_regclass(CAST(:name AS text)) IS NULL AS missing",
 );
 
 /**
@@ -89,13 +76,6 @@ export async function migrate(database: Database, migrations: readonly Migration
     await secureSchema(transaction, database.schema);
   });
   return { applied, newer };
-}
-
-/** Migrations this release has and the database lacks; all of them where there is no schema yet. */
-export async function pendingMigrations(database: Database, migrations: readonly Migration[] = own): Promise<string[]> {
-  const [table] = await database.query(missing, { name: `${quoteIdentifier(database.schema)}.migration` });
-  const known = table?.missing ? [] : await database.query(readApplied, {});
-  return migrations.map((one) => one.name).filter((name) => !known.some((row) => row.name === name));
 }
 
 async function prepare(database: Database, transaction: Transaction): Promise<{ name: string; sha256: string }[]> {
