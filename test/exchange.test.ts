@@ -155,6 +155,24 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect((await other.say({ want: 3, alone: false })).tasks).toHaveLength(3);
   });
 
+  test("many suspects that starve leave every other claim of an invocation to the others", async () => {
+    await enqueueRaw(db, "a", 10);
+    await db.sql(
+      "UPDATE task SET suspect_since = clock_timestamp() - interval '1 minute', scheduled_for = scheduled_for - interval '1 hour' WHERE id <= 7",
+    );
+    const me = new Speaker(db);
+    let told = await me.say({ want: 2 });
+    const claims = [told.tasks.map(({ suspect }) => suspect)];
+    for (let n = 0; n < 8; n += 1) {
+      told = await me.say({ want: 2, results: told.tasks.map(success) });
+      claims.push(told.tasks.map(({ suspect }) => suspect));
+    }
+    // When nothing else is left, the next turn is a suspect's again.
+    expect(claims).toEqual([[true], [false, false], [true], [false], [true], [], [true], [], [true]]);
+    expect(told.starves).toBe(false);
+    expect(await me.say({ want: 2, results: told.tasks.map(success) })).toMatchObject({ tasks: [], starves: true });
+  });
+
   test("an invocation with a longer grace period is silent after its own only", async () => {
     await enqueueRaw(db, "a", 2);
     const patient = new Speaker(db, { slot: 1 });

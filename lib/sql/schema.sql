@@ -132,6 +132,7 @@ CREATE TABLE heartbeat (
   rescued           bigint NOT NULL DEFAULT 0,               -- tasks taken back from silent invocations
   stale_completions bigint NOT NULL DEFAULT 0,               -- results that came after the lease was lost
   metrics           jsonb,                                   -- what it has run so far, by identifier
+  ran_suspect       boolean NOT NULL DEFAULT false,          -- the last it claimed
   grace             interval,                                -- its own: whoever has a shorter one must not call it silent
   folded            boolean NOT NULL DEFAULT false           -- its metrics stand in run_counter
 ) WITH (fillfactor = 50);
@@ -1176,7 +1177,8 @@ BEGIN
       INTO v_suspect FROM task t
       WHERE t.held_by IS NULL AND t.suspect_since IS NOT NULL AND t.scheduled_for <= v_now AND t.identifier = ANY (v_identifiers)
       ORDER BY greatest(t.scheduled_for, t.suspect_since) < v_now - v_grace DESC, t.priority, t.scheduled_for, t.id LIMIT 1;
-      IF v_suspect.id IS NOT NULL AND h.held = 0 AND CAST(p_request->>'alone' AS boolean) AND (v_suspect.starves OR NOT EXISTS (
+      -- Whoever has just run one claims of the others first. So many suspects do not keep everything else waiting, each of them for a turn alone.
+      IF v_suspect.id IS NOT NULL AND NOT h.ran_suspect AND h.held = 0 AND CAST(p_request->>'alone' AS boolean) AND (v_suspect.starves OR NOT EXISTS (
         SELECT FROM unnest(v_identifiers) AS i(identifier) CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
         CROSS JOIN LATERAL (
           SELECT t.id, t.scheduled_for FROM task t
@@ -1186,10 +1188,11 @@ BEGIN
         SELECT array_agg(id) INTO v_ids FROM (
           SELECT id FROM task WHERE id = v_suspect.id AND held_by IS NULL AND suspect_since IS NOT NULL FOR UPDATE SKIP LOCKED) locked;
         h.holds_suspect = v_ids IS NOT NULL;
+        h.ran_suspect = h.holds_suspect;
       END IF;
       IF h.holds_suspect THEN
         v_more = true;
-      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND (h.held > 0 OR NOT CAST(p_request->>'alone' AS boolean)) THEN
+      ELSIF v_suspect.id IS NOT NULL AND v_suspect.starves AND NOT h.ran_suspect AND (h.held > 0 OR NOT CAST(p_request->>'alone' AS boolean)) THEN
         -- It waits for an invocation that holds nothing, here and in the process's other databases: become one.
         v_more = true;
         v_starves = true;
@@ -1197,6 +1200,9 @@ BEGIN
         SELECT * INTO v_pick FROM pick_tasks(v_identifiers, v_now, v_want, CAST(p_request->>'bytes' AS integer), p_request->'floors', v_rooms);
         v_ids = v_pick.ids;
         v_more = v_pick.more OR v_suspect.id IS NOT NULL;
+        -- There was nothing else. It is the next one's turn.
+        v_starves = h.ran_suspect AND v_ids = '{}' AND v_suspect.id IS NOT NULL;
+        h.ran_suspect = false;
       END IF;
       IF cardinality(v_ids) > 0 THEN
         RETURN QUERY
@@ -1251,7 +1257,7 @@ BEGIN
 
   -- 8. beat and answer
   UPDATE heartbeat SET last_seen_at = clock_timestamp(), seen_since = h.seen_since, seq = v_seq, epoch = h.epoch, ended_at = h.ended_at,
-    held = h.held, holds_suspect = h.holds_suspect, claimed_seq = h.claimed_seq, cancelling = h.cancelling, claimed = h.claimed, succeeded = h.succeeded,
+    held = h.held, holds_suspect = h.holds_suspect, ran_suspect = h.ran_suspect, claimed_seq = h.claimed_seq, cancelling = h.cancelling, claimed = h.claimed, succeeded = h.succeeded,
     failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions,
     metrics = CASE WHEN v_new THEN coalesce(p_request->'metrics', metrics) ELSE metrics END
   WHERE invocation_id = v_me;

@@ -26,6 +26,7 @@ export interface Row {
   seq: number;
   claimedSeq: number;
   holdsSuspect: boolean;
+  ranSuspect: boolean;
   seenAt: number;
   seenSince: number;
   ended: boolean;
@@ -141,6 +142,7 @@ export class World {
       seq: 0,
       claimedSeq: 0,
       holdsSuspect: false,
+      ranSuspect: false,
       ended: false,
       expired: false,
     };
@@ -224,11 +226,14 @@ export class World {
     const isNext =
       suspect !== undefined && (starves(suspect) || plain[0] === undefined || byDue(suspect, plain[0]) < 0);
     let taken: Task[] = [];
-    if (isNext && held === 0 && alone) {
+    if (isNext && held === 0 && alone && !row.ranSuspect) {
       taken = [suspect];
       row.holdsSuspect = true;
-    } else if (!row.holdsSuspect && !(suspect !== undefined && starves(suspect) && held > 0))
+      row.ranSuspect = true;
+    } else if (!row.holdsSuspect && !(suspect !== undefined && starves(suspect) && held > 0 && !row.ranSuspect)) {
       taken = plain.slice(0, want);
+      row.ranSuspect = false;
+    }
     for (const task of taken) {
       task.holder = me;
       task.claimSeq = seq;

@@ -403,3 +403,6 @@ BEGIN
     WHERE r.release_id = p_release AND r.concurrency IS NOT NULL);
 END
 $rooms$;
+
+-- statement
+ALTER TABLE heartbeat ADD COLUMN ran_suspect boolean NOT NULL DEFAULT false;
