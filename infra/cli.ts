@@ -66,6 +66,12 @@ function inherit(command: Command): Command {
   return command;
 }
 
+// Whoever reads may have seen enough, as `head` has: what is written after that is nobody's, and no failure.
+for (const stream of [process.stdout, process.stderr])
+  stream.on("error", (error) => {
+    if (codeOf(error) !== "EPIPE") throw error;
+  });
+
 try {
   await program.parseAsync();
 } catch (error) {

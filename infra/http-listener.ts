@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { type AddressInfo, BlockList, isIP } from "node:net";
 import type { Config } from "../lib/config.ts";
 import { dashboardRoutes } from "../lib/dashboard/index.ts";
+import { limited } from "../lib/database/limits.ts";
 import type { Database } from "../lib/database/port.ts";
 import { codeOf, StintError } from "../lib/errors.ts";
 import { healthRoutes } from "../lib/health.ts";
@@ -34,6 +35,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 5000;
 const CLOSE_MS = 1000;
 const MOST_CONNECTIONS = 256;
+/** Of each call to a database: about as long as API Gateway waits. */
+const CALL_MS = 30_000;
 
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
@@ -79,7 +82,13 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   };
 }
 
-function responder({ config, databases, log, signal }: ListenerOptions): (request: HttpRequest) => Promise<HttpAnswer> {
+function responder({
+  config,
+  log,
+  signal,
+  ...options
+}: ListenerOptions): (request: HttpRequest) => Promise<HttpAnswer> {
+  const databases = options.databases.map((database) => limited(database, CALL_MS));
   const health = healthRoutes({
     databases,
     taskProcessorCheck: config.healthCheckEnabled,

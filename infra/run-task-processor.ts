@@ -11,6 +11,7 @@ import { Places } from "../lib/places.ts";
 import { createRegistry, type Registry } from "../lib/registry.ts";
 import { exchange } from "../lib/sql/exchange.ts";
 import { pendingMigrations } from "../lib/sql/pending.ts";
+import { Suspects } from "../lib/suspects.ts";
 import type { TaskHandler } from "../lib/task.ts";
 import type { Wake } from "../lib/wake.ts";
 import { type InvocationReport, runInvocation } from "../lib/worker.ts";
@@ -58,6 +59,8 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<b
     if (bell === undefined || target.kind !== "pg") return;
     await attendDoorbell({ url: target.url, schema: config.schema, ring: () => bell.ring(), log, signal });
   });
+  // A crash takes all threads down: a suspect runs beside nothing of any of them.
+  const suspects = new Suspects();
   const seatings = Array.from({ length: config.numThreads }, (_, thread) => {
     // One database's outage must not cost the other anything: a seat in each, found and lost independently. A task takes a
     // place of the thread wherever it comes from.
@@ -69,6 +72,7 @@ export async function runTaskProcessor(options: TaskProcessorOptions): Promise<b
         registry,
         thread,
         places,
+        suspects,
         database,
         name: config.databases[rank]!.name,
         seats: seatsOf[rank]!,
@@ -105,6 +109,7 @@ interface Seating extends TaskProcessorOptions {
   readonly database: Database;
   readonly name: string;
   readonly places: Places;
+  readonly suspects: Suspects;
   /** What threads of this process sit on or are trying in this database: no two try the same. */
   readonly seats: Set<number>;
   /** Threads that do not poll, between their looks: a resident that sees more due than it can take calls them. */
@@ -183,7 +188,7 @@ async function sitDown(
   database: Database,
   called: number | undefined,
 ): Promise<InvocationReport | undefined> {
-  const { config, databases, registry, seats, resident, places, log, signal } = seating;
+  const { config, databases, registry, seats, resident, places, suspects, log, signal } = seating;
   const settings = { ...config, invocationMs: null };
   const recurringDatabase = seating.database === databases.at(-1) ? database : databases.at(-1)!;
   for (let place = called === undefined ? 0 : -1; place < SEATS && !signal.aborted; place += 1) {
@@ -202,6 +207,7 @@ async function sitDown(
         ...(resident && { wake: wakeOf(seating) }),
         ...(seating.bell && { bell: seating.bell }),
         places,
+        suspects,
         settings,
       };
       const report = await runInvocation({ ...how, log, signal });

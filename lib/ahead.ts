@@ -15,6 +15,8 @@ interface AheadOptions {
   readonly registry: Registry;
   readonly remainingMs?: () => number;
   readonly reserveMs: number;
+  /** Nothing else is held in this process: a suspect may start. */
+  readonly alone?: () => boolean;
 }
 
 export class Ahead {
@@ -47,22 +49,22 @@ export class Ahead {
 
   /** Starts what an answer brought; what finds no place waits. */
   take(tasks: readonly ClaimedTask[]): void {
-    const { places, runs } = this.#options;
+    const { runs } = this.#options;
     const since = performance.now();
     const before = this.#waiting.size;
     for (const task of tasks) {
-      if (this.#waiting.size === 0 && places.free > 0) runs.start(task);
+      if (this.#waiting.size === 0 && this.#mayStart(task)) runs.start(task);
       else if (!this.#waiting.has(task.id)) this.#waiting.set(task.id, { task, since });
     }
     if (before > 0 && this.#waiting.size > before)
       this.#waiting = new Map([...this.#waiting].sort(([, { task: a }], [, { task: b }]) => byUrgency(a, b)));
   }
 
-  /** A place has become free. One whose timeout does not fit into what is left of the invocation by now is given back. */
+  /** A place has become free, or what a suspect waits for has ended. One whose timeout does not fit into what is left of the invocation by now is given back. */
   start(): void {
-    const { places, runs } = this.#options;
+    const { runs } = this.#options;
     for (const { task } of this.#waiting.values()) {
-      if (places.free === 0) return;
+      if (!this.#mayStart(task)) return;
       this.#waiting.delete(task.id);
       if (this.#fits(task)) runs.start(task);
       else runs.release(task);
@@ -85,6 +87,11 @@ export class Ahead {
     if (entry === undefined) return;
     this.#waiting.delete(id);
     this.#options.runs.release(entry.task);
+  }
+
+  #mayStart({ suspect }: ClaimedTask): boolean {
+    const { places, alone } = this.#options;
+    return places.free > 0 && (!suspect || alone === undefined || alone());
   }
 
   #fits({ identifier }: ClaimedTask): boolean {

@@ -11,6 +11,7 @@ import type { Places } from "./places.ts";
 import { Schedules } from "./recurring-scheduler.ts";
 import { Runs } from "./runs.ts";
 import type { Sample } from "./sample.ts";
+import type { Holder, Suspects } from "./suspects.ts";
 import { Waking } from "./wake.ts";
 import type { InvocationOptions, LeaveReason } from "./worker.ts";
 
@@ -19,13 +20,14 @@ interface DrainOptions extends Omit<InvocationOptions, "databases"> {
   /** Recurring tasks live in one database only. */
   readonly recurring: boolean;
   readonly places: Places;
+  readonly suspects: Suspects;
   readonly pickUps: Sample;
   readonly invocationId: string;
   readonly reserveMs: number;
   readonly log: Log;
 }
 
-export class Drain {
+export class Drain implements Holder {
   readonly #options: DrainOptions;
   readonly #lease: Lease;
   readonly #floors = new Floors();
@@ -39,6 +41,8 @@ export class Drain {
   #stoppedAt = 0;
   #supersededAt: number | undefined;
   #worked = false;
+  /** An exchange is under way that may bring tasks, or hands in results. */
+  #exchanging = false;
   answer: Answer | undefined;
   left: LeaveReason = "nothing_due";
   rescued = 0;
@@ -52,10 +56,13 @@ export class Drain {
       ...options,
       lease: this.#lease,
       signal: this.#abort.signal,
-      onResult: () => this.#pace.wake(),
+      onResult: () => {
+        this.#pace.wake();
+        options.suspects.changed();
+      },
     });
-    this.#ahead = new Ahead({ ...options, runs: this.#runs });
-    const free = (): number => options.places.freeFor(this);
+    this.#ahead = new Ahead({ ...options, runs: this.#runs, alone: () => options.suspects.isAlone(this) });
+    const free = (): number => (options.suspects.mayClaim(this) ? options.places.free : 0);
     this.#pace = new Pace({ ...options, free, runs: this.#runs, ahead: this.#ahead });
   }
 
@@ -63,17 +70,28 @@ export class Drain {
     return this.#lease.requests;
   }
 
+  get busy(): boolean {
+    return this.#runs.running > 0 || this.#ahead.waiting > 0;
+  }
+
+  get holds(): boolean {
+    return this.busy || this.#runs.results > 0 || this.#exchanging;
+  }
+
+  wake(): void {
+    this.#ahead.start();
+    this.#pace.wake();
+  }
+
   async run(): Promise<void> {
-    const { places, signal } = this.#options;
+    const { places, suspects, signal } = this.#options;
     const wake = (): void => this.#pace.wake();
     const onLost = (): void => {
       this.#abort.abort(this.#lease.lost.reason);
       wake();
     };
-    const offFree = places.onFree(() => {
-      this.#ahead.start();
-      wake();
-    });
+    const offFree = places.onFree(() => this.wake());
+    const offSuspects = suspects.join(this);
     const offBell = this.#options.bell?.onRing({ idle: () => this.#pace.idle, hear: () => this.#pace.ring() });
     signal?.addEventListener("abort", wake);
     this.#lease.lost.addEventListener("abort", onLost, { once: true });
@@ -86,9 +104,12 @@ export class Drain {
       if (error.ending === "lost") this.left = "lease_lost";
       if (error.ending === "seat_taken") this.left = "seat_taken";
     } finally {
+      // What still waits when a lease is lost never starts.
+      this.#ahead.giveBack("all");
+      suspects.starve(this, false);
       await this.#runs.settled();
-      places.starve(this, false);
       offFree();
+      offSuspects();
       offBell?.();
       signal?.removeEventListener("abort", wake);
       this.#lease.close();
@@ -118,6 +139,7 @@ export class Drain {
       if (this.#leaving !== undefined) {
         this.#stoppedAt = performance.now();
         this.#ahead.giveBack("all");
+        this.#options.suspects.starve(this, false);
       }
     }
     const outOfTime = remainingMs !== undefined && remainingMs() < reserveMs / 2;
@@ -158,15 +180,17 @@ export class Drain {
 
   /** True where it was the end: what does not fit into one request is handed in before it. */
   async #exchange(leaves: boolean): Promise<boolean> {
-    const { places, remainingMs, reserveMs, signal, log, recurring } = this.#options;
-    const want = this.#leaving === undefined ? places.freeFor(this) + this.#ahead.wanted(this.#pace.aheadMs) : 0;
-    const alone = this.#runs.running === 0 && this.#ahead.waiting === 0 && places.idle;
+    const { places, suspects, remainingMs, reserveMs, signal, log, recurring } = this.#options;
+    const barred = !suspects.mayClaim(this);
+    const want = this.#leaving !== undefined || barred ? 0 : places.free + this.#ahead.wanted(this.#pace.aheadMs);
+    const alone = !this.busy && suspects.isAlone(this);
     const giveBack = places.reserve(want);
     this.#ahead.giveBack("late");
     const results = this.#runs.takeResults();
     const ending = leaves && this.#runs.results === 0;
     const floors = this.#floors.forNext();
     const progress = this.#runs.takeProgress();
+    this.#exchanging = want > 0 || results.length > 0;
     this.#pace.sent(want);
     let answer: Answer;
     try {
@@ -193,9 +217,9 @@ export class Drain {
       }
     } finally {
       giveBack();
+      this.#exchanging = false;
     }
     this.answer = answer;
-    if (want > 0) places.starve(this, answer.starves);
     if (answer.firstOfLease) log.info("took its slot", { epoch: answer.epoch });
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
@@ -203,12 +227,15 @@ export class Drain {
     this.#pace.hungry =
       answer.tasks.length > 0
         ? answer.more || !this.#options.resident
-        : answer.starves || (floors.length > 0 && want > 0);
+        : answer.starves || barred || (floors.length > 0 && want > 0);
     if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
+    if (answer.tasks.some(({ suspect }) => suspect)) suspects.took(this);
     this.#ahead.take(answer.tasks);
+    if (want > 0) suspects.starve(this, answer.starves);
     this.#ahead.cancel(answer.cancelling ?? []);
     this.#runs.cancel(answer.cancelling ?? []);
+    suspects.changed();
     if (!ending && recurring && (await this.#schedules.advance(answer)) > 0) this.#pace.hungry = true;
     return ending;
   }

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import * as z from "zod/mini";
 import { pause } from "./clock.ts";
+import { limited } from "./database/limits.ts";
 import type { Database } from "./database/port.ts";
 import { createTaskClient } from "./enqueue.ts";
 import { type HttpAnswer, type HttpRequest, json, type Route } from "./http.ts";
@@ -19,6 +20,9 @@ export interface HealthOptions {
   readonly log: Log;
 }
 
+/** Of each call of a check: a probe that waits for a database that hangs says nothing, and the next one waits beside it. */
+const CALL_MS = 5000;
+
 const canary = defineTask({
   identifier: "task_processor.health_check",
   payload: z.object({
@@ -35,7 +39,7 @@ const canary = defineTask({
 /** Leaves a row that the check looks for. Every processor has it. */
 export const canaryHandler = (databases: readonly Database[]): TaskHandler =>
   canary.handle(async ({ id }) => {
-    for (const database of databases) await database.query(leaveHealthRow, { id });
+    for (const database of databases) await database.query(leaveHealthRow, { id }, { timeoutMs: CALL_MS });
   });
 
 let inFlight: Promise<void> | undefined;
@@ -56,7 +60,7 @@ async function roundTrip({
   databases,
   sleepIntervalMs,
 }: Pick<HealthOptions, "databases" | "sleepIntervalMs">): Promise<void> {
-  const database = databases.at(-1)!;
+  const database = limited(databases.at(-1)!, CALL_MS);
   const id = randomUUID();
   const enqueued = await createTaskClient({ database }).enqueue(canary, { id });
   const deadline = performance.now() + sleepIntervalMs + 1000;
@@ -83,35 +87,38 @@ interface Check {
   readonly failure: string;
 }
 
-const checksOf = ({ databases, taskProcessorCheck, sleepIntervalMs }: HealthOptions): Check[] => [
-  {
-    name: "DatabaseBackend",
-    critical: true,
-    failure: "unavailable: Database error",
-    async run() {
-      for (const database of databases) await database.query(checkDatabase, { id: randomUUID() });
+const checksOf = ({ taskProcessorCheck, sleepIntervalMs, ...options }: HealthOptions): Check[] => {
+  const databases = options.databases.map((database) => limited(database, CALL_MS));
+  return [
+    {
+      name: "DatabaseBackend",
+      critical: true,
+      failure: "unavailable: Database error",
+      async run() {
+        for (const database of databases) await database.query(checkDatabase, { id: randomUUID() });
+      },
     },
-  },
-  {
-    name: "MigrationsHealthCheck",
-    critical: true,
-    failure: "unavailable: There are migrations to apply",
-    async run() {
-      for (const database of databases)
-        if ((await pendingMigrations(database)).length > 0) throw new Error("There are migrations to apply.");
+    {
+      name: "MigrationsHealthCheck",
+      critical: true,
+      failure: "unavailable: There are migrations to apply",
+      async run() {
+        for (const database of databases)
+          if ((await pendingMigrations(database)).length > 0) throw new Error("There are migrations to apply.");
+      },
     },
-  },
-  ...(taskProcessorCheck
-    ? [
-        {
-          name: "TaskProcessorHealthCheckBackend",
-          critical: false,
-          failure: "unknown error: Task processor is unable to process tasks.",
-          run: () => taskProcessorHealthCheck({ databases, sleepIntervalMs }),
-        },
-      ]
-    : []),
-];
+    ...(taskProcessorCheck
+      ? [
+          {
+            name: "TaskProcessorHealthCheckBackend",
+            critical: false,
+            failure: "unknown error: Task processor is unable to process tasks.",
+            run: () => taskProcessorHealthCheck({ databases, sleepIntervalMs }),
+          },
+        ]
+      : []),
+  ];
+};
 
 export async function readHealth(options: HealthOptions): Promise<{ status: number; checks: Record<string, string> }> {
   let status = 200;

@@ -2,7 +2,6 @@
 export class Places {
   readonly size: number;
   readonly #waiting = new Set<() => void>();
-  readonly #starving = new Set<object>();
   #taken = 0;
   #reserved = 0;
   #ahead = 0;
@@ -21,18 +20,6 @@ export class Places {
     return this.#alone ? 0 : Math.max(0, this.size - this.#taken - this.#reserved);
   }
 
-  /** For new claims of one database: while a suspect of one starves, none for the others, and for that one as soon as nothing runs. */
-  freeFor(database: object): number {
-    if (this.#starving.size === 0) return this.free;
-    return this.#starving.has(database) && this.idle ? this.free : 0;
-  }
-
-  /** Says whether a suspect of this database has waited for too long for nothing else to run. */
-  starve(database: object, starves: boolean): void {
-    if (starves) this.#starving.add(database);
-    else if (this.#starving.delete(database)) this.#wake();
-  }
-
   get idle(): boolean {
     return this.#taken === 0 && this.#reserved === 0 && this.#ahead === 0;
   }
@@ -49,7 +36,7 @@ export class Places {
 
   /** How many will be left in so many milliseconds; 0 where it is not for one database to say, or while a suspect runs. */
   leavingWithin(ms: number): number {
-    if (this.#waiting.size > 1 || this.#starving.size > 0 || this.#alone || this.#taken === 0) return 0;
+    if (this.#waiting.size > 1 || this.#alone || this.#taken === 0) return 0;
     return (this.size * ms) / this.turnMs;
   }
 
@@ -80,10 +67,6 @@ export class Places {
       this.#turnedAt = now;
       this.#left = 0;
     }
-    this.#wake();
-  }
-
-  #wake(): void {
     for (const wake of this.#waiting) wake();
   }
 

@@ -4,7 +4,7 @@ import { pause } from "./clock.ts";
 import { Counters } from "./counters.ts";
 import { StintError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
-import type { Log } from "./log.ts";
+import type { Log, LogFields } from "./log.ts";
 import { type ClaimedTask, countThatFit, type Progress, type Result } from "./messages.ts";
 import type { Places } from "./places.ts";
 import type { Registry } from "./registry.ts";
@@ -107,7 +107,7 @@ export class Runs {
     }
     places.enter(task.suspect);
     const startedAt = performance.now();
-    this.#options.pickUps.add(Math.max(0, Date.now() - Date.parse(task.scheduledFor)));
+    this.#options.pickUps.add(pickUpMs(task));
     const run = new Attempt(handler, task, this.#around);
     const ended = run.done.then(({ result, error }) => {
       this.#running.delete(task.id);
@@ -143,7 +143,7 @@ export class Runs {
 
   #tell(task: ClaimedTask, result: Result, error: unknown): void {
     const { outcome, startedAt, finishedAt } = result;
-    this.#around.logOf(task).info("task run", { outcome, durationMs: Math.round(finishedAt - startedAt) });
+    this.#logRun(task, { outcome, durationMs: Math.round(finishedAt - startedAt) });
     if (this.#options.onFailure === undefined || (outcome !== "FAILURE" && outcome !== "CANCELLED")) return;
     const hook = this.#callHook(this.#options.onFailure, {
       task,
@@ -154,11 +154,23 @@ export class Runs {
     void hook.finally(() => this.#hooks.delete(hook));
   }
 
+  /** A log of the application's own may throw: a line costs neither the task nor the process anything. */
+  #logRun(task: ClaimedTask, fields: LogFields): void {
+    try {
+      this.#around.logOf(task).info("task run", fields);
+    } catch {}
+  }
+
   async #callHook(onFailure: OnFailure, failure: Parameters<OnFailure>[0]): Promise<void> {
     try {
       await onFailure(failure);
     } catch (cause) {
-      this.#options.log.error("onFailure threw", { task: failure.task.id, error: describeError(cause) });
+      try {
+        this.#options.log.error("onFailure threw", { task: failure.task.id, error: describeError(cause) });
+      } catch {}
     }
   }
 }
+
+/** From due to started. One that was due for ever (`-infinity`) counts as 0. */
+const pickUpMs = ({ scheduledFor }: ClaimedTask): number => Math.max(0, Date.now() - Date.parse(scheduledFor)) || 0;

@@ -8,6 +8,7 @@ import type { ClaimedTask } from "./messages.ts";
 import { Places } from "./places.ts";
 import { drainReserveMs, type Registry } from "./registry.ts";
 import { Sample } from "./sample.ts";
+import { Suspects } from "./suspects.ts";
 import type { Wake } from "./wake.ts";
 
 export interface InvocationOptions {
@@ -36,6 +37,8 @@ export interface InvocationOptions {
   readonly lingerMs?: number;
   /** Shared with invocations for other databases in this process, as a container's thread has one for each. Default: its own. */
   readonly places?: Places;
+  /** Shared by all invocations of this process, as a suspect runs alone in it. Default: its own. */
+  readonly suspects?: Suspects;
   /** Where recurring tasks are planned and fired. Default: the last database. */
   readonly recurringDatabase?: Database;
 }
@@ -83,6 +86,7 @@ const PICK_UPS = 99;
 export async function runInvocation(options: InvocationOptions): Promise<InvocationReport> {
   const startedAt = performance.now();
   const places = options.places ?? new Places(options.settings.queuePopSize);
+  const suspects = options.suspects ?? new Suspects();
   const recurringDatabase = options.recurringDatabase ?? options.databases.at(-1);
   const reserveMs = options.settings.invocationMs === null ? 0 : drainReserveMs(options.settings.invocationMs);
   const invocationId = randomUUID();
@@ -95,6 +99,7 @@ export async function runInvocation(options: InvocationOptions): Promise<Invocat
         database,
         recurring: database === recurringDatabase,
         places,
+        suspects,
         pickUps,
         invocationId,
         reserveMs,

@@ -56,7 +56,12 @@ describe("stint", async () => {
     expect(await ok("tasks", "delete", "3", "--json")).toBe(
       '{"action":"delete","dryRun":false,"count":1,"done":true}\n',
     );
-    expect(await audit()).toEqual([
+    expect(await ok("tasks", "retry", "1", "999")).toBe(
+      "retry: 0, as no task with one of these ids is in a state for it.\n",
+    );
+    expect(await ok("tasks", "cancel", "999")).toBe("cancel: 0, as no task with this id is in a state for it.\n");
+    expect(await ok("tasks", "retry", "--state", "failed", "--yes")).toBe("retry: 0.\n");
+    expect((await audit()).slice(0, 4)).toEqual([
       { who: "cli", action: "cancel", count: 2 },
       { who: "cli", action: "retry", count: 2 },
       { who: "cli", action: "set_priority", count: 1 },
@@ -98,6 +103,17 @@ describe("stint", async () => {
       expect(ended.stderr).toMatch(new RegExp(`^${code}: .+\n$`));
     }
     expect(await run("tasks", "list", "--state", "lost")).toMatchObject({ code: 2 });
+  });
+
+  test("who reads no further, as `head`, ends it without a word", async () => {
+    await some();
+    const stats = startStint(["stats"], { DATABASE_URL: db.url });
+    stats.child.stdout!.destroy();
+    expect(await stats.ended).toMatchObject({ code: 0, stderr: "" });
+    const top = startStint(["top", "--every", "1"], { DATABASE_URL: db.url });
+    await until("a screen", () => top.output().includes("runs in the last full minute"), top);
+    top.child.stdout!.destroy();
+    expect(await top.ended).toMatchObject({ code: 0, stderr: "" });
   });
 
   test("top shows it again and again until Ctrl-C", async () => {

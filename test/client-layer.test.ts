@@ -1,10 +1,11 @@
 /** What the client makes of each failure: it loses nothing, doubles nothing, waits where that helps and else says so at once. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { type FaultOptions, startDataApi } from "../infra/local/data-api/index.ts";
 import { LOCAL } from "../infra/local/stack.ts";
+import { pause } from "../lib/clock.ts";
 import { connectDataApi } from "../lib/database/data-api.ts";
 import { failureOfConnecting, failureOfDataApi, failureOfPg, failureOfState } from "../lib/database/failure.ts";
 import { type Database, type Statement, statement, type Transaction } from "../lib/database/port.ts";
@@ -322,6 +323,36 @@ describe("the class of each error", () => {
     expect(failureOfDataApi(broken("EHOSTUNREACH", "read"))).toMatchObject({ retry: "unknown" });
     expect(failureOfConnecting(broken("ECONNRESET", "read"))).toMatchObject({ retry: "later" });
     expect(failureOfPg(broken("EHOSTUNREACH", "read"))).toMatchObject({ retry: "unknown" });
+  });
+
+  test("credentials that cannot be fetched: set up wrongly, or, once there was an answer, for a moment", async () => {
+    const LIVES_MS = 200;
+    let away = false;
+    const server = createServer((_, response) => {
+      const Expiration = new Date(Date.now() + LIVES_MS).toISOString();
+      response.writeHead(away ? 500 : 200, { "content-type": "application/json" });
+      response.end(JSON.stringify({ AccessKeyId: "test", SecretAccessKey: "test", Token: "t", Expiration }));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    others.push({ close: () => server.closeAllConnections() ?? server.close() });
+    const { port } = server.address() as AddressInfo;
+    for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]) vi.stubEnv(name, undefined);
+    vi.stubEnv("AWS_CONTAINER_CREDENTIALS_FULL_URI", `http://127.0.0.1:${port}/credentials`);
+    vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
+    const [database, other] = [connect({ endpoint: db.endpoint }), connect({ endpoint: db.endpoint })];
+    const ask = (one: Database) => one.query(countWaiting, {});
+    try {
+      await ask(database);
+      away = true;
+      await pause(2 * LIVES_MS);
+      await expect(ask(database)).rejects.toMatchObject({ code: "database_unavailable", retry: "later" });
+      await expect(ask(other)).rejects.toMatchObject({ code: "database_failed", retry: "never" });
+      away = false;
+      expect(await ask(database)).toHaveLength(1);
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    await Promise.all([database.close(), other.close()]);
   });
 
   test("nobody there: not sent, so later", async () => {

@@ -1,5 +1,7 @@
 import { connect } from "node:net";
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { createTaskClient } from "../lib/enqueue.ts";
+import { nap } from "./fixtures/tasks.ts";
 import { openDatabase, reset, type TestDatabase } from "./support/database.ts";
 import { type Running, startStint, stint, until } from "./support/stint.ts";
 
@@ -98,6 +100,26 @@ test("too much, too slow and too odd is refused, and the listener goes on", asyn
   expect((await fetch(`${url}/health/liveness`)).status).toBe(200);
   expect(await stop(processor)).toBe(0);
 });
+
+test("requests that wait for a database take no connection of the leases, and are answered in the end", async () => {
+  await createTaskClient({ database: db.database }).enqueue(nap, { ms: 9000 });
+  const { processor, url } = await listening({}, "--graceperiodms", "5000");
+  await until(
+    "it runs",
+    async () => (await db.sql("SELECT FROM task WHERE held_by IS NOT NULL")).length > 0,
+    processor,
+  );
+  const locker = await db.client();
+  await locker.query("BEGIN; LOCK TABLE health_check IN ACCESS EXCLUSIVE MODE");
+  const probes = await Promise.all(Array.from({ length: 8 }, () => fetch(`${url}/health/readiness`)));
+  expect(probes.map(({ status }) => status)).toEqual(probes.map(() => 500));
+  await until("it has run", async () => (await db.sql("SELECT FROM task_run")).length > 0, processor);
+  await locker.query("ROLLBACK");
+  expect(await db.sql("SELECT attempt, result FROM task_run")).toEqual([{ attempt: 1, result: "SUCCESS" }]);
+  expect((await fetch(`${url}/health/readiness`)).status).toBe(200);
+  expect(await stop(processor)).toBe(0);
+  expect(processor.output()).not.toContain("lost its lease");
+}, 60_000);
 
 test("alive while the database is away, and not ready", async () => {
   const { processor, url } = await listening({ DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" });

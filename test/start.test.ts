@@ -1,5 +1,14 @@
 /** `npm start`: everything answers, tasks are run, and nothing stays behind. */
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -86,6 +95,41 @@ test("when it is killed, its processes end by themselves", { timeout: SLOW_MS },
   child.kill("SIGKILL");
   await ended;
   await until(() => processes.every((one) => !isRunning(one)));
+});
+
+test("what does not build is told: at the start it is the end, later what ran before goes on", {
+  timeout: SLOW_MS,
+}, async () => {
+  const copy = join(folder, "copy");
+  for (const part of ["functions", "infra", "lib", "package.json", "serverless.yml", "tsconfig.json"])
+    cpSync(join(root, part), join(copy, part), { recursive: true });
+  symlinkSync(realpathSync(join(root, "node_modules")), join(copy, "node_modules"));
+  const file = join(copy, "functions/tasks/index.ts");
+  const good = readFileSync(file, "utf8");
+  const bad = `${good}export { nothing } from "./not-there.ts";\n`;
+  const [port, dataApiPort] = [await freePort(), await freePort()];
+  const start = () =>
+    startNode(
+      ["infra/local/start.ts"],
+      { PORT: String(port), DATA_API_PORT: String(dataApiPort), STINT_DATA_DIR: join(folder, "postgres") },
+      copy,
+    );
+  writeFileSync(file, bad);
+  const { code, stderr } = await start().ended;
+  expect(code).toBe(1);
+  expect(stderr).toMatch(
+    /^The functions did not start: .*\nfunctions\/tasks\/index\.ts:\d+:\d+: ERROR: Could not resolve "\.\/not-there\.ts"\nMore in .*functions\.log\n$/,
+  );
+
+  writeFileSync(file, good);
+  const { child, ended, output } = start();
+  await until(() => output().includes("Stint is running"));
+  writeFileSync(file, bad);
+  await until(() => output().includes('Could not resolve "./not-there.ts"'));
+  expect(output()).toContain("Not built, so what ran before goes on: functions/tasks/index.ts");
+  expect((await fetch(`http://127.0.0.1:${port}/health/liveness`)).status).toBe(200);
+  child.kill("SIGINT");
+  expect(await ended).toMatchObject({ code: 0, stderr: "" });
 });
 
 test.each(["PORT", "DATA_API_PORT"])("a busy %s is one clear line", { timeout: SLOW_MS }, async (name) => {

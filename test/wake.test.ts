@@ -7,9 +7,10 @@ import * as z from "zod/mini";
 import { pause } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { createTaskClient, defineTask } from "../lib/index.ts";
-import { createLog, silentLog } from "../lib/log.ts";
+import { createLog, type LogLine, silentLog } from "../lib/log.ts";
 import { arrangeNextWake } from "../lib/next-wake.ts";
 import { createProcessorHandler } from "../lib/processor.ts";
+import { throttleWake } from "../lib/producer-wake.ts";
 import { createRegistry } from "../lib/registry.ts";
 import { readTick, runTick } from "../lib/tick.ts";
 import { MOST_DELAY_MS, queueWake } from "../lib/wake-queue.ts";
@@ -254,6 +255,28 @@ describe("the processor function", async () => {
     const other = createTaskClient({ database: db.database, wake });
     expect(await other.enqueue(work, { n: 2 })).toMatchObject({ status: "enqueued" });
   });
+});
+
+test("a producer's wake that does not settle is waited for a while, and logged; what comes of it later is nobody's business", async () => {
+  const lines: LogLine[] = [];
+  const ends: ((error: Error) => void)[] = [];
+  const wake = throttleWake(
+    () => new Promise((_, reject) => ends.push(reject)),
+    createLog((line) => void lines.push(line)),
+    50,
+  );
+  await Promise.all([wake(), wake()]);
+  expect(ends).toHaveLength(1);
+  expect(lines).toEqual([
+    { level: "warn", message: "could not wake a processor", error: "Error: no answer within 50 ms" },
+  ]);
+  const unhandled = vi.fn();
+  process.on("unhandledRejection", unhandled);
+  ends[0]!(new Error("after all"));
+  await pause(20);
+  process.off("unhandledRejection", unhandled);
+  expect(unhandled).not.toHaveBeenCalled();
+  expect(lines).toHaveLength(1);
 });
 
 describe("wakes at a time, through a queue", async () => {

@@ -165,6 +165,33 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     expect(lines.filter(({ message }) => message === "onFailure threw")).toHaveLength(4);
   });
 
+  test("a log that throws at a run or its hook costs neither the task nor the process anything", async () => {
+    await tasks.enqueueMany(greet, payloads(2));
+    await tasks.enqueueMany(flaky, payloads(1));
+    const unhandled = vi.fn();
+    process.on("unhandledRejection", unhandled);
+    const log = createLog(({ message }) => {
+      if (message === "task run" || message === "onFailure threw") throw new Error("the disk is full");
+    });
+    const broken = flaky.handle(() => {
+      throw new TypeError("broken");
+    });
+    const onFailure = () => Promise.reject(new Error("too"));
+    expect(await run(db, [greet.handle(() => {}), broken], { log, onFailure })).toMatchObject({
+      succeeded: 2,
+      failed: 3,
+    });
+    await pause(10);
+    process.off("unhandledRejection", unhandled);
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
+  test("one that was due for ever was picked up at once", async () => {
+    await tasks.enqueueMany(greet, payloads(1));
+    await db.sql("UPDATE task SET scheduled_for = '-infinity'");
+    expect(await run(db, [greet.handle(() => {})])).toMatchObject({ succeeded: 1, pickUpMs: [0] });
+  });
+
   test("no more run at a time than the queue pop size", async () => {
     await tasks.enqueueMany(greet, payloads(40));
     let running = 0;

@@ -24,6 +24,7 @@ interface RunFlags {
 }
 
 const DEFAULT_HOST = "127.0.0.1";
+const LOOKING_CONNECTIONS = 2;
 
 const number = (flags: string, description: string): Option => new Option(flags, description).argParser(wholeNumber);
 
@@ -89,13 +90,16 @@ async function run(flags: RunFlags): Promise<void> {
     );
   const port = portOf(flags);
   const handlers = await loadHandlers(flags.tasks);
-  // One for whoever keeps the seats, one for the recurring tasks and the canary; two for whoever looks on.
-  const databases = await connectAll(config, { maxConnections: config.numThreads + (port === undefined ? 2 : 4) });
+  // One for whoever keeps the seats, one for the recurring tasks and the canary.
+  const databases = await connectAll(config, { maxConnections: config.numThreads + 2 });
+  // Whoever looks on has connections of his own: many that wait must not take those of the leases.
+  const looking = port === undefined ? [] : await connectAll(config, { maxConnections: LOOKING_CONNECTIONS });
   const log = createLog();
   const stop = new AbortController();
   let listener: Listener | undefined;
   if (port !== undefined) {
-    listener = await listen({ host: flags.host ?? DEFAULT_HOST, port, config, databases, log, signal: stop.signal });
+    const host = flags.host ?? DEFAULT_HOST;
+    listener = await listen({ host, port, config, databases: looking, log, signal: stop.signal });
     log.info("listening", { url: listener.url });
   }
   const overdue = stopped.then((signal) => {
@@ -111,7 +115,7 @@ async function run(flags: RunFlags): Promise<void> {
     throw new StintError("aborted", `${why}: others take over its tasks.`);
   }
   await listener?.close();
-  await Promise.allSettled(databases.map((database) => database.close()));
+  await Promise.allSettled([...databases, ...looking].map((database) => database.close()));
   log.info("stopped");
   // A handler may have left something open.
   process.exit(0);

@@ -40,6 +40,8 @@ export const topCommand = (): Command =>
       const everyMs = Math.min(60, Math.max(1, Number(every) || 2)) * 1000;
       const stop = new AbortController();
       void stopSignal().then(() => stop.abort());
+      // Nobody reads any more.
+      process.stdout.once("error", () => stop.abort());
       const config = configOf();
       await withDatabases(config, async (databases) => {
         while (!stop.signal.aborted) {

@@ -123,8 +123,17 @@ async function act(
   if (json) return print(JSON.stringify(answer));
   const number = `${answer.count}${answer.done ? "" : " or more"}`;
   if (answer.dryRun) print(`${number} would be concerned. Again with --yes does it.`);
-  else print(`${action}: ${answer.count}.${answer.done ? "" : " There is more: once again does the rest."}`);
+  else
+    print(
+      `${action}: ${answer.count}${ofNone(ids, answer.count)}.${answer.done ? "" : " There is more: once again does the rest."}`,
+    );
 }
+
+/** Ids that are unknown, or whose tasks are in another state, are passed over: that is said where nothing is left. */
+const ofNone = (ids: readonly string[], count: number): string =>
+  ids.length > 0 && count === 0
+    ? `, as no task with ${ids.length > 1 ? "one of these ids" : "this id"} is in a state for it`
+    : "";
 
 const placeOf = (database: string | boolean | undefined): number | undefined =>
   database === undefined ? undefined : Number(database);

@@ -5,8 +5,11 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { PlaceError } from "./places.ts";
 
+/** What its process says over the channel: see plugin.ts, and infra/stages/own-parts.js for what does not build. */
+export type Told = "ready" | { readonly failed: string } | { readonly unbuilt: string };
+
 export interface Offline {
-  /** It answers. Rejects when it ends before that. */
+  /** It answers. Rejects when it fails or ends before that. */
   readonly ready: Promise<void>;
   readonly exited: Promise<{ code: number | null }>;
   lastLines(): string;
@@ -20,8 +23,10 @@ export function startOffline(options: {
   root: string;
   logFile: string;
   environment: Readonly<Record<string, string>>;
+  /** Hears of source files that do not build once it answers: what ran before goes on. */
+  onUnbuilt: (why: string) => void;
 }): Offline {
-  const { root, logFile, environment } = options;
+  const { root, logFile, environment, onUnbuilt } = options;
   const log = openSync(logFile, "w");
   const serverless = createRequire(import.meta.url).resolve("serverless/bin/serverless.js");
   const child = spawn(process.execPath, [serverless, "offline", "start", "--stage", "local"], {
@@ -30,7 +35,7 @@ export function startOffline(options: {
     stdio: ["ignore", log, log, "ipc"],
     // In a group of its own: a Ctrl-C in the terminal is for us, who then stop it in order.
     detached: true,
-    env: { ...process.env, ...environment },
+    env: { ...process.env, ...environment, STINT_TELLS: "true" },
   });
   closeSync(log);
   const lastLines = (): string => readFileSync(logFile, "utf8").trim().split("\n").slice(-8).join("\n");
@@ -39,7 +44,16 @@ export function startOffline(options: {
     child.once("error", () => resolve({ code: null }));
   });
   const ready = new Promise<void>((resolve, reject) => {
-    child.once("message", () => resolve());
+    let isReady = false;
+    child.on("message", (told: Told) => {
+      if (told === "ready") {
+        isReady = true;
+        resolve();
+      } else if ("failed" in told) {
+        // It would live on without a function.
+        reject(new PlaceError(`The functions did not start: ${told.failed}\nMore in ${logFile}`));
+      } else if (isReady) onUnbuilt(told.unbuilt);
+    });
     exited.then(({ code }) =>
       reject(new PlaceError(`serverless-offline did not start (exit code ${code}): ${lastLines()}`)),
     );

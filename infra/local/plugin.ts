@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { codeOf } from "../../lib/errors.ts";
 import { borrowStack } from "./borrowed-stack.ts";
+import type { Told } from "./offline.ts";
 import type { Stack } from "./stack.ts";
 
 /** The part of osls that is used here. */
@@ -17,7 +18,7 @@ interface Serverless {
 }
 
 export default class StintPlugin {
-  readonly hooks: Record<string, () => Promise<void> | void>;
+  readonly hooks: Record<string, (error?: unknown) => Promise<void> | void>;
   readonly #serverless: Serverless;
   #stack: Stack | undefined;
 
@@ -26,9 +27,9 @@ export default class StintPlugin {
     this.hooks = {
       initialize: () => this.#initialize(),
       "before:invoke:local:invoke": () => this.#findDatabase(),
-      "after:offline:start:init": () => void process.send?.("ready"),
+      "after:offline:start:init": () => tell("ready"),
       finalize: () => this.#stop(),
-      error: () => this.#stop(),
+      error: (error) => this.#fail(error),
     };
   }
 
@@ -68,6 +69,12 @@ export default class StintPlugin {
     process.env.AWS_ENDPOINT_URL_RDS_DATA = found.endpoint;
   }
 
+  /** osls prints it, and goes on as long as esbuild or a channel is open. */
+  async #fail(error: unknown): Promise<void> {
+    tell({ failed: error instanceof Error ? error.message : String(error) });
+    await this.#stop();
+  }
+
   async #stop(): Promise<void> {
     const stack = this.#stack;
     this.#stack = undefined;
@@ -84,6 +91,11 @@ function forgetTheWorld(): void {
     AWS_SECRET_ACCESS_KEY: "local",
     AWS_EC2_METADATA_DISABLED: "true",
   });
+}
+
+/** What `npm start` hears (infra/local/offline.ts). */
+function tell(what: Told): void {
+  if (process.env.STINT_TELLS === "true") process.send?.(what);
 }
 
 /** `npm start` holds the other end of the channel, and may be killed. */

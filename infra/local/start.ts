@@ -13,6 +13,7 @@ import { type Producer, startProducer } from "./producer.ts";
 import { LOCAL, localSecretOf, type Stack, startStack } from "./stack.ts";
 
 const STATUS_MS = 10_000;
+const SAME_MS = 1000;
 const root = resolve(import.meta.dirname, "../..");
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -36,6 +37,7 @@ async function run(): Promise<number> {
       STINT_LAMBDA_PORT: String(lambdaPort),
       MONITORING_ADMIN_TOKEN: adminTokens,
     },
+    onUnbuilt: sayOnce((why) => `Not built, so what ran before goes on: ${why}\nMore in ${logFile}`),
   });
   const database = await connectDatabase(
     { kind: "data-api", ...LOCAL, secretArn: localSecretOf("producer") },
@@ -115,6 +117,19 @@ async function reportForEver(port: number, producer: Producer, signal: AbortSign
       `${new Date().toISOString().slice(11, 19)}Z  webhooks delivered: ${producer.delivered}, tasks waiting: ${waiting ?? "unknown: the functions' log says why"}`,
     );
   }
+}
+
+/** Each function that has the file says the same. */
+function sayOnce(textOf: (what: string) => string): (what: string) => void {
+  let said = "";
+  return (what) => {
+    if (what === said) return;
+    said = what;
+    say(textOf(what));
+    setTimeout(() => {
+      said = "";
+    }, SAME_MS).unref();
+  };
 }
 
 const producerLog = (): Log => createLog(({ message, error }) => say(`${message}: ${error}`));

@@ -44,6 +44,8 @@ export function connectDataApi(options: DataApiOptions): Database {
   });
   const cluster = { resourceArn: options.resourceArn, secretArn: options.secretArn };
   const texts = new Map<Statement, string>();
+  /** Once it was, credentials are set up. */
+  let answered = false;
 
   const sqlOf = (statement: Statement): string => {
     let sql = texts.get(statement);
@@ -57,9 +59,13 @@ export function connectDataApi(options: DataApiOptions): Database {
   async function send<T>(work: (signal: AbortSignal) => Promise<T>, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
     try {
       // Whole: Node refuses a fraction, which would look like a call without an answer.
-      return await work(AbortSignal.timeout(Math.ceil(Math.min(timeoutMs, CALL_TIMEOUT_MS))));
+      const answer = await work(AbortSignal.timeout(Math.ceil(Math.min(timeoutMs, CALL_TIMEOUT_MS))));
+      answered = true;
+      return answer;
     } catch (cause) {
-      throw failureOfDataApi(cause);
+      const failure = failureOfDataApi(cause, answered);
+      answered ||= failure.sqlState !== undefined;
+      throw failure;
     }
   }
 

@@ -97,8 +97,11 @@ const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "E
 /** Refused before it ran, for a passing reason. */
 const NOT_YET = /^(DatabaseResuming|InvalidResourceState|Throttling|TooManyRequests|ServiceQuotaExceeded)/;
 
-/** Classifies what the Data API's client throws: the SQLSTATE its message ends with, else the error's name and status. */
-export function failureOfDataApi(cause: unknown): DatabaseError {
+/**
+ * Classifies what the Data API's client throws: the SQLSTATE its message ends with, else the error's name and status. Where it has had an
+ * answer before, credentials that cannot be fetched will be again; else they are not set up.
+ */
+export function failureOfDataApi(cause: unknown, answered = false): DatabaseError {
   if (cause instanceof DatabaseError) return cause;
   const name = cause instanceof Error ? cause.name : "";
   const states = [...messageOf(cause).matchAll(/SQLState: ([0-9A-Z]{5})/g)];
@@ -111,6 +114,7 @@ export function failureOfDataApi(cause: unknown): DatabaseError {
   };
   const status = $metadata?.httpStatusCode ?? 0;
   if (NOT_YET.test(name) || status === 429) return unavailable(cause);
+  if (name === "CredentialsProviderError" && answered) return unavailable(cause);
   // A connection that is kept alive can become unreachable while its answer is awaited.
   const hadConnection = syscall === "read" || syscall === "write";
   if (typeof code === "string" && NOT_SENT.has(code) && !hadConnection) return unavailable(cause);

@@ -1,3 +1,5 @@
+import type { Database } from "./port.ts";
+
 /** Of a rollback: without an answer the transaction ends by itself, with its connection or after 3 minutes of idling. */
 export const ROLLBACK_TIMEOUT_MS = 5000;
 
@@ -6,3 +8,10 @@ export function countdown(timeoutMs: number | undefined): () => number | undefin
   const startedAt = performance.now();
   return () => (timeoutMs === undefined ? undefined : Math.max(1, timeoutMs - (performance.now() - startedAt)));
 }
+
+/** The same database, whose calls give up after so long where they name no limit of their own. */
+export const limited = (database: Database, timeoutMs: number): Database => ({
+  ...database,
+  query: (statement, values, options) => database.query(statement, values, { timeoutMs, ...options }),
+  transaction: (work, options) => database.transaction(work, { timeoutMs, ...options }),
+});
