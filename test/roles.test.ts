@@ -60,6 +60,7 @@ const ALLOWED: Record<string, readonly RoleKind[]> = {
   read_recurring_stats: WATCHERS,
   act_on_tasks: OPERATOR,
   act_on_identifier: OPERATOR,
+  migrate_applied: ROLE_KINDS,
   read_transaction_id: ROLE_KINDS,
   read_transaction_status: ROLE_KINDS,
 };

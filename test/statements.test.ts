@@ -42,6 +42,7 @@ const exchange = {
 };
 const fire = {
   identifier: "beat",
+  schedule: "every 1m",
   expectedAt: due,
   nextAt: "infinity",
   occurrences: [due],
@@ -54,6 +55,7 @@ const retry = { action: "retry", filter: {}, dryRun: false, who: "ada", what: {}
 
 /** In this order each of them finds what it looks for. Task 1 is claimed, 2 cancelled, 4 dropped. */
 const story: [name: string, values: Given][] = [
+  ["migrate_applied", {}],
   ["register_release", { request: JSON.stringify(release) }],
   ["enqueue", { request: JSON.stringify(batch) }],
   ["enqueue", { request: JSON.stringify(canary) }],
