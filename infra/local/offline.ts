@@ -54,7 +54,12 @@ export function startOffline(options: {
         reject(new PlaceError(`The functions did not start: ${told.failed}\nMore in ${logFile}`));
       } else if (isReady) onUnbuilt(told.unbuilt);
     });
-    exited.then(({ code }) =>
+    // What it said last may come after its end.
+    const silent = new Promise<void>((done) => {
+      child.once("disconnect", () => done());
+      child.once("error", () => done());
+    });
+    Promise.all([exited, silent]).then(([{ code }]) =>
       reject(new PlaceError(`serverless-offline did not start (exit code ${code}): ${lastLines()}`)),
     );
   });

@@ -71,7 +71,7 @@ export default class StintPlugin {
 
   /** osls prints it, and goes on as long as esbuild or a channel is open. */
   async #fail(error: unknown): Promise<void> {
-    tell({ failed: error instanceof Error ? error.message : String(error) });
+    await tell({ failed: error instanceof Error ? error.message : String(error) });
     await this.#stop();
   }
 
@@ -93,9 +93,10 @@ function forgetTheWorld(): void {
   });
 }
 
-/** What `npm start` hears (infra/local/offline.ts). */
-function tell(what: Told): void {
-  if (process.env.STINT_TELLS === "true") process.send?.(what);
+/** What `npm start` hears (infra/local/offline.ts). Once it is on its way the process may end. */
+async function tell(what: Told): Promise<void> {
+  if (process.env.STINT_TELLS === "true" && process.connected)
+    await new Promise<void>((done) => process.send!(what, () => done()));
 }
 
 /** `npm start` holds the other end of the channel, and may be killed. */
