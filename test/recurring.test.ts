@@ -195,6 +195,7 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
     } finally {
       vi.useRealTimers();
     }
+    expect(occurrences.length).toBeGreaterThanOrEqual(1);
     await run(db, [minutely]);
     // A minute may have turned meanwhile.
     expect(
@@ -202,7 +203,6 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
         "SELECT count(*)::int AS runs FROM task_run WHERE occurrence IS NOT NULL GROUP BY occurrence HAVING count(*) <> 1",
       ),
     ).toEqual([]);
-    expect(occurrences.length).toBeGreaterThanOrEqual(1);
     expect(occurrences.length).toBeLessThanOrEqual(2);
   });
 

@@ -849,11 +849,10 @@ BEGIN
   IF NOT CAST(p_request->>'overlap' AS boolean) THEN
     -- An operator may be just about to retry one of them.
     PERFORM take_serial_key(p_request->>'identifier', 'occurrence');
-  END IF;
-  IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
-    SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
-    UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
-    RETURN 'skipped';
+    IF EXISTS (SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
+      UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
+      RETURN 'skipped';
+    END IF;
   END IF;
   -- Without overlap several missed ones run one after another. None is unfinished, so the first of them has the turn.
   INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence, serial_key, has_turn)
@@ -2038,7 +2037,7 @@ DECLARE
 BEGIN
   PERFORM FROM task WHERE id = p_id AND held_by IS NULL FOR UPDATE SKIP LOCKED;
   IF FOUND THEN
-    DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+    DELETE FROM task WHERE id = p_id RETURNING * INTO v_task;
   END IF;
   IF v_task.id IS NULL THEN
     RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;

@@ -776,7 +776,7 @@ DECLARE
 BEGIN
   PERFORM FROM task WHERE id = p_id AND held_by IS NULL FOR UPDATE SKIP LOCKED;
   IF FOUND THEN
-    DELETE FROM task WHERE id = p_id AND held_by IS NULL RETURNING * INTO v_task;
+    DELETE FROM task WHERE id = p_id RETURNING * INTO v_task;
   END IF;
   IF v_task.id IS NULL THEN
     RETURN CASE WHEN EXISTS (SELECT FROM task WHERE id = p_id) THEN 'held' ELSE 'not_found' END;

@@ -1,4 +1,5 @@
--- Claims that run side by side no longer look at the same rows and leave one of them empty-handed.
+-- Claims that run side by side no longer look at the same rows and leave one of them empty-handed. With it what a review of the claim found in turns of serial keys, limits
+-- and schedules.
 
 -- statement
 -- A payload is stored as the text it is told as, and is checked by its stored size, not by its text with each claim's update.
@@ -253,11 +254,10 @@ BEGIN
   IF NOT CAST(p_request->>'overlap' AS boolean) THEN
     -- An operator may be just about to retry one of them.
     PERFORM take_serial_key(p_request->>'identifier', 'occurrence');
-  END IF;
-  IF NOT CAST(p_request->>'overlap' AS boolean) AND EXISTS (
-    SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
-    UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
-    RETURN 'skipped';
+    IF EXISTS (SELECT FROM task WHERE identifier = p_request->>'identifier' AND occurrence IS NOT NULL) THEN
+      UPDATE recurring_task SET skipped = skipped + 1 WHERE identifier = p_request->>'identifier';
+      RETURN 'skipped';
+    END IF;
   END IF;
   -- Without overlap several missed ones run one after another. None is unfinished, so the first of them has the turn.
   INSERT INTO task (identifier, payload, priority, scheduled_for, occurrence, serial_key, has_turn)
