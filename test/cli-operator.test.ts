@@ -56,17 +56,17 @@ describe("stint", async () => {
     expect(await ok("tasks", "delete", "3", "--json")).toBe(
       '{"action":"delete","dryRun":false,"count":1,"done":true}\n',
     );
-    expect(await ok("tasks", "retry", "1", "999")).toBe(
-      "retry: 0, as no task with one of these ids is in a state for it.\n",
-    );
-    expect(await ok("tasks", "cancel", "999")).toBe("cancel: 0, as no task with this id is in a state for it.\n");
-    expect(await ok("tasks", "retry", "--state", "failed", "--yes")).toBe("retry: 0.\n");
-    expect((await audit()).slice(0, 4)).toEqual([
+    expect(await audit()).toEqual([
       { who: "cli", action: "cancel", count: 2 },
       { who: "cli", action: "retry", count: 2 },
       { who: "cli", action: "set_priority", count: 1 },
       { who: "cli", action: "delete", count: 1 },
     ]);
+    expect(await ok("tasks", "retry", "1", "999")).toBe(
+      "retry: 0, as no task with one of these ids is in a state for it.\n",
+    );
+    expect(await ok("tasks", "cancel", "999")).toBe("cancel: 0, as no task with this id is in a state for it.\n");
+    expect(await ok("tasks", "retry", "--state", "failed", "--yes")).toBe("retry: 0.\n");
   });
 
   test("pause, resume, slots, stats", async () => {
