@@ -6,6 +6,7 @@ import { LOCAL } from "../../infra/local/stack.ts";
 import { connectDataApi } from "../../lib/database/data-api.ts";
 import { connectPg } from "../../lib/database/pg.ts";
 import type { Database } from "../../lib/database/port.ts";
+import { codeOf } from "../../lib/errors.ts";
 import { administer, urlOf } from "./postgres.ts";
 
 export const ADAPTERS = ["pg", "data-api"] as const;
@@ -68,9 +69,17 @@ export async function openDatabase(adapter: AdapterName, { migrated = true } = {
   };
 }
 
-/** Empties every table, so that each test starts alone. */
+const EMPTY =
+  "TRUNCATE task, failed_task, task_run, slot, heartbeat, release, release_task, recurring_task, paused_identifier, serial_gap, enqueue_request, health_check, audit, run_counter RESTART IDENTITY CASCADE";
+
+/** Empties every table, so that each test starts alone. A process that was just killed may still have a call under way, and the two may wait for each other. */
 export async function reset(db: TestDatabase): Promise<void> {
-  await db.sql(
-    "TRUNCATE task, failed_task, task_run, slot, heartbeat, release, release_task, recurring_task, paused_identifier, serial_gap, enqueue_request, health_check, audit, run_counter RESTART IDENTITY CASCADE",
-  );
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await db.sql(EMPTY);
+      return;
+    } catch (error) {
+      if (codeOf(error) !== "40P01" || tries === 5) throw error;
+    }
+  }
 }
