@@ -1,7 +1,7 @@
 import { inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { interleaved, interleavedTimes, rounded } from "./support/measure.ts";
-import { fill, inOursEach, vacuum } from "./support/ours.ts";
+import { fill, inOursEach } from "./support/ours.ts";
 import { clockClaim, speakerFor } from "./support/speaker.ts";
 
 export const about =
@@ -22,7 +22,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
       const contestants: Record<string, () => Promise<number>> = {};
       for (const [size, ours] of Object.entries(each)) {
         await fill(ours, { count: Number(size) });
-        await vacuum(ours);
+        await ours.vacuum();
         const speaker = await speakerFor(ours.database);
         contestants[size] = () => clockClaim(ours, speaker, BATCH);
       }
@@ -35,7 +35,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
       await fill(each.future!, { count: future, scheduledFor: "now() + interval '1 day'" });
       const looks: Record<string, () => Promise<void>> = {};
       for (const [name, ours] of Object.entries(each)) {
-        await vacuum(ours);
+        await ours.vacuum();
         const speaker = await speakerFor(ours.database);
         looks[name] = async () => {
           if ((await speaker.say({ want: BATCH })).tasks.length > 0) throw new Error("Claimed what is not due.");

@@ -1,7 +1,7 @@
 import { inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { interleavedTimes, rounded } from "./support/measure.ts";
-import { fill, inOursEach, nothing, type Ours, vacuum } from "./support/ours.ts";
+import { fill, inOursEach, nothing, type Ours } from "./support/ours.ts";
 import { clockClaim, speakerFor } from "./support/speaker.ts";
 
 export const about =
@@ -40,7 +40,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
 async function claiming(ours: Ours, block: Block | "none", count: number): Promise<() => Promise<number>> {
   if (block !== "none") await fill(ours, { count, identifier: IN_FRONT, priority: "0" });
   await fill(ours, { count: MAY_RUN, scheduledFor: "clock_timestamp()" });
-  await vacuum(ours);
+  await ours.vacuum();
   const front = {
     none: { identifier: IN_FRONT },
     paused: { identifier: IN_FRONT },

@@ -2,7 +2,7 @@ import { Agent, get } from "node:http";
 import { inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { rounded, rounds } from "./support/measure.ts";
-import { checkHistory, fill, inOurs, invoke, nothing, settingsOf, vacuum } from "./support/ours.ts";
+import { checkHistory, fill, inOurs, invoke, nothing, settingsOf } from "./support/ours.ts";
 import { type Server, serveAnswer } from "./support/servers.ts";
 import { Tally } from "./support/tally.ts";
 
@@ -22,7 +22,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
           ours: (tasks) =>
             inOurs(arena, async (ours) => {
               await fill(ours, { count: tasks });
-              await vacuum(ours);
+              await ours.vacuum();
               const call = caller(server);
               const tally = new Tally("ours", tasks);
               const handler = nothing.handle(async ({ n }) => {

@@ -2,7 +2,7 @@ import { inArena } from "./support/arena.ts";
 import { startFunction, withBundles } from "./support/bundles.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { rounded, rounds } from "./support/measure.ts";
-import { checkHistory, fill, inOurs, vacuum } from "./support/ours.ts";
+import { checkHistory, fill, inOurs } from "./support/ours.ts";
 import { heard } from "./support/processes.ts";
 import { serveDataApi } from "./support/servers.ts";
 
@@ -19,7 +19,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
       const peak = (bundle: keyof typeof paths) => (tasks: number) =>
         inOurs(arena, async (ours) => {
           await fill(ours, { count: bundle === "processor" ? tasks : 1, payload: PAYLOAD });
-          await vacuum(ours);
+          await ours.vacuum();
           const api = await serveDataApi(ours.url);
           try {
             const more = { TASK_PROCESSOR_QUEUE_POP_SIZE: "100" };

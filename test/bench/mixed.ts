@@ -101,6 +101,7 @@ const drainOurs = (arena: Arena, tasks: number): Promise<number> =>
             .map((n) => ({ n, text: TEXT })),
           { priority },
         );
+    await ours.vacuum();
     const attempts = new Attempts("ours", tasks);
     const handlers = definitions.map((definition) => definition.handle(({ n }) => attempts.orThrow(n)));
     const leave = new AbortController();
@@ -116,7 +117,7 @@ const drainOurs = (arena: Arena, tasks: number): Promise<number> =>
   });
 
 const drainGraphile = (arena: Arena, tasks: number): Promise<number> =>
-  inGraphile(arena, async ({ url, utils }) => {
+  inGraphile(arena, async ({ url, utils, vacuum }) => {
     for (let from = 0; from < tasks; from += 1000)
       await utils.addJobs(
         numbers(tasks)
@@ -127,6 +128,7 @@ const drainGraphile = (arena: Arena, tasks: number): Promise<number> =>
             payload: { n, text: TEXT },
           })),
       );
+    await vacuum();
     const attempts = new Attempts("graphile-worker", tasks);
     const run: TaskList[string] = (given) => attempts.orThrow((given as { n: number }).n);
     const runner = await runGraphile(url, "batching", Object.fromEntries(KINDS.map((kind) => [kind, run])));
@@ -137,7 +139,7 @@ const drainGraphile = (arena: Arena, tasks: number): Promise<number> =>
   });
 
 const drainPgBoss = (arena: Arena, tasks: number): Promise<number> =>
-  inPgBoss(arena, async (boss) => {
+  inPgBoss(arena, async (boss, { vacuum }) => {
     for (const kind of KINDS) {
       await boss.createQueue(kind);
       const jobs = numbers(tasks).filter((n) => kindOf(n) === kind);
@@ -150,6 +152,7 @@ const drainPgBoss = (arena: Arena, tasks: number): Promise<number> =>
             .map((n) => ({ data: { n, text: TEXT }, priority: 100 - PRIORITIES[priorityOf(n)] })),
         );
     }
+    await vacuum();
     const attempts = new Attempts("pg-boss", tasks);
     for (const kind of KINDS)
       await boss.work(kind, { ...BATCHES, perJobResults: true }, async (jobs: Job<{ n: number }>[]) =>

@@ -3,7 +3,7 @@ import { type Arena, inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { fillGraphile, GRAPHILE, inGraphile, runGraphile } from "./support/graphile.ts";
 import { quantile, rounded } from "./support/measure.ts";
-import { checkHistory, fill, inOurs, invoke, nothing, settingsOf, vacuum } from "./support/ours.ts";
+import { checkHistory, fill, inOurs, invoke, nothing, settingsOf } from "./support/ours.ts";
 import { Tally } from "./support/tally.ts";
 
 export const about = `1 M no-op tasks drained while a REPEATABLE READ snapshot stays open, so that no dead row can be removed: tasks a second in the first and the last tenth. Ours: queue pop size 1000, two workers, over pg. ${GRAPHILE.batching.text}.`;
@@ -38,7 +38,7 @@ function tenths(who: string, drains: readonly number[][]): Figures {
 const drainOurs = (arena: Arena, tasks: number): Promise<number[]> =>
   inOurs(arena, async (own) => {
     await fill(own, { count: tasks });
-    await vacuum(own);
+    await own.vacuum();
     const tally = new Tally("ours", tasks);
     const handlers = [nothing.handle(({ n }) => tally.run(n))];
     await underOldSnapshot(own.url, () =>
@@ -50,8 +50,9 @@ const drainOurs = (arena: Arena, tasks: number): Promise<number[]> =>
   });
 
 const drainGraphile = (arena: Arena, tasks: number): Promise<number[]> =>
-  inGraphile(arena, async ({ url, utils }) => {
+  inGraphile(arena, async ({ url, utils, vacuum }) => {
     await fillGraphile(utils, tasks);
+    await vacuum();
     const tally = new Tally("graphile-worker", tasks);
     await underOldSnapshot(url, async () => {
       const runner = await runGraphile(url, "batching", {

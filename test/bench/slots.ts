@@ -1,7 +1,7 @@
 import { inArena } from "./support/arena.ts";
 import type { BenchOptions, Figures, Target } from "./support/figures.ts";
 import { rounded, rounds } from "./support/measure.ts";
-import { checkHistory, fill, inOurs, vacuum } from "./support/ours.ts";
+import { checkHistory, fill, inOurs } from "./support/ours.ts";
 import { startWorker } from "./support/processes.ts";
 
 export const about =
@@ -18,7 +18,7 @@ export const bench = ({ quick }: BenchOptions): Promise<Figures> =>
     const drain = (slots: number) => (tasks: number) =>
       inOurs(arena, async (ours) => {
         await fill(ours, { count: tasks });
-        await vacuum(ours);
+        await ours.vacuum();
         const workers = await Promise.all(Array.from({ length: slots }, (_, slot) => startWorker(ours.url, slot, 500)));
         const startedAt = performance.now();
         const ended = await Promise.all(workers.map((worker) => worker.go()));

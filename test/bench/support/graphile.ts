@@ -1,6 +1,6 @@
 /** graphile-worker in its best documented configuration. Clocked from the start of its workers to the end of the last job, as ours is. */
 import { Logger, makeWorkerUtils, type Runner, run, type TaskList, type WorkerUtils } from "graphile-worker";
-import type { Arena } from "./arena.ts";
+import type { Arena, FreshDatabase } from "./arena.ts";
 import { type Clocked, clocked } from "./clock.ts";
 import { Tally } from "./tally.ts";
 
@@ -28,13 +28,13 @@ export type GraphileMode = keyof typeof GRAPHILE;
 
 export const inGraphile = <T>(
   arena: Arena,
-  work: (graphile: { url: string; utils: WorkerUtils }) => Promise<T>,
+  work: (graphile: { url: string; utils: WorkerUtils } & Pick<FreshDatabase, "vacuum">) => Promise<T>,
 ): Promise<T> =>
-  arena.inFresh(async ({ url }) => {
+  arena.inFresh(async ({ url, vacuum }) => {
     const utils = await makeWorkerUtils({ connectionString: url, logger });
     try {
       await utils.migrate();
-      return await work({ url, utils });
+      return await work({ url, utils, vacuum });
     } finally {
       await utils.release();
     }
@@ -48,11 +48,12 @@ export const runGraphile = (url: string, mode: GraphileMode, taskList: TaskList)
   });
 
 export const drainGraphile = (arena: Arena, tasks: number, mode: GraphileMode): Promise<Clocked> =>
-  inGraphile(arena, async ({ url, utils }) => {
+  inGraphile(arena, async ({ url, utils, vacuum }) => {
     for (let n = 0; n < tasks; n += 1000)
       await utils.addJobs(
         Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ identifier: "nothing", payload: { n: n + i } })),
       );
+    await vacuum();
     const tally = new Tally("graphile-worker", tasks);
     const took = await clocked(arena.postmaster, tasks, async () => {
       const runner = await runGraphile(url, mode, { nothing: (payload) => tally.run((payload as { n: number }).n) });
@@ -75,6 +76,5 @@ export async function fillGraphile(utils: WorkerUtils, count: number): Promise<v
           FROM generate_series(CAST($1 AS integer), CAST($2 AS integer) - 1) AS n))`,
         [from, Math.min(count, from + chunk)],
       );
-    await client.query("VACUUM ANALYZE");
   });
 }

@@ -83,11 +83,6 @@ export async function fill(
   );
 }
 
-/** As autovacuum leaves it, at a moment of our choice. */
-export const vacuum = async ({ client }: Pick<Ours, "client">): Promise<void> => {
-  await client.query("VACUUM ANALYZE");
-};
-
 export const settingsOf = (queuePopSize: number, sleepIntervalMs = 50) => ({
   sleepIntervalMs,
   graceMs: 20_000,
@@ -129,6 +124,7 @@ export const drainOurs = (arena: Arena, { tasks, batch, workers, through }: Drai
       nothing,
       Array.from({ length: tasks }, (_, n) => ({ n })),
     );
+    await ours.vacuum();
     const tally = new Tally("ours", tasks);
     const handlers = [nothing.handle(({ n }) => tally.run(n))];
     return await connected(ours, through, workers, async (databases) => {

@@ -32,6 +32,7 @@ export const drainSimply = (
 ): Promise<number> =>
   inOurs(arena, async (ours) => {
     await fill(ours, payload === undefined ? { count: tasks } : { count: tasks, payload });
+    await ours.vacuum();
     const { rows } = await ours.client.query<{ id: string }>("SELECT id FROM task ORDER BY id");
     const batches = Array.from({ length: tasks / BATCH }, (_, batch) =>
       rows.slice(batch * BATCH, (batch + 1) * BATCH).map(({ id }) => id),
