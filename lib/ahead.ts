@@ -6,8 +6,8 @@ import type { Runs } from "./runs.ts";
 
 /** Where all places are not left once in so long, nothing is claimed ahead; what has waited so long is given back, as another may run it. */
 export const AHEAD_MS = 1000;
-/** Of the queue pop size: no more wait, however short the runs. */
-const SHARE = 1 / 4;
+/** With so few places, who chose them may want each lost task alone. */
+const FEWEST_PLACES = 4;
 
 interface AheadOptions {
   readonly places: Places;
@@ -32,11 +32,11 @@ export class Ahead {
     return this.#waiting.size;
   }
 
-  /** How many to claim beyond the free places: as many as will be left within `ms`, less those that wait. None beside one that waits too long. */
+  /** How many to claim beyond the free places: as many as will be left within `ms`, at most all of them, less those that wait. None beside one that waits too long. */
   wanted(ms: number): number {
     const { places } = this.#options;
-    if (places.turnMs > AHEAD_MS || this.lateInMs <= 0) return 0;
-    const most = Math.floor(Math.min(places.size * SHARE, places.leavingWithin(ms)));
+    if (places.size < FEWEST_PLACES || places.turnMs > AHEAD_MS || this.lateInMs <= 0) return 0;
+    const most = Math.floor(Math.min(places.size, places.leavingWithin(ms)));
     return Math.max(0, most - this.#waiting.size);
   }
 

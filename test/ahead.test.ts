@@ -64,10 +64,11 @@ describe("how much, and in which order", () => {
     payload: { n: 1 },
   });
 
-  test("as many as leave their places until the answer after next, a quarter of the places at the most", () => {
+  test("as many as leave their places until the answer after next, all of them at the most", () => {
     const { ahead } = open(turning(100, 50));
     expect(ahead.wanted(5)).toBe(10);
-    expect(ahead.wanted(50)).toBe(25);
+    expect(ahead.wanted(49)).toBe(98);
+    expect(ahead.wanted(75)).toBe(100);
     ahead.take(["1", "2", "3", "4"].map((id) => claimed(id)));
     expect(ahead.wanted(5)).toBe(6);
     expect(ahead.wanted(1)).toBe(0);
@@ -229,7 +230,7 @@ describe.each(ADAPTERS)("an invocation over %s that claims ahead", async (adapte
   const held = async (): Promise<number> => (await db.sql("SELECT FROM task WHERE held_by IS NOT NULL")).length;
   const waiting = () => db.sql("SELECT attempt - forgiven AS used, held_by FROM task ORDER BY id");
 
-  test("runs each task once, never more at a time than places, and asks for a quarter more at the most", async () => {
+  test("runs each task once, never more at a time than places, and asks for as many more at the most", async () => {
     await enqueue(400);
     let running = 0;
     let most = 0;
@@ -256,7 +257,32 @@ describe.each(ADAPTERS)("an invocation over %s that claims ahead", async (adapte
     expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, n) => n));
     expect(most).toBe(8);
     expect(ahead).toBeGreaterThan(0);
-    expect(ahead).toBeLessThanOrEqual(2);
+    expect(ahead).toBeLessThanOrEqual(8);
+  });
+
+  test("asks for the next batch while this one runs, where that is over before the answer comes", async () => {
+    await enqueue(200);
+    let ended = 0;
+    let early = 0;
+    let requests = 0;
+    const handler = work.handle(async () => {
+      await pause(5);
+      ended += 1;
+    });
+    const watched = {
+      ...db.database,
+      query: (async (statement, values, options) => {
+        requests += 1;
+        if (ended === 0) early += 1;
+        await pause(30);
+        const rows = await db.database.query(statement, values, options);
+        ended = 0;
+        return rows;
+      }) as typeof db.database.query,
+    };
+    expect(await run(db, [handler], { databases: [watched], resident: false })).toMatchObject({ succeeded: 200 });
+    expect(early).toBeGreaterThan(requests / 2);
+    expect(requests).toBeLessThan(40);
   });
 
   test("starts the next one where a run has ended, without another exchange", async () => {
