@@ -466,29 +466,27 @@ BEGIN
     RETURN;
   END IF;
 
+  -- Two statements in one, each row in one of them, and nothing joined with what they return: that would be each failure with each.
   WITH result AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(p_results)
       AS r(id bigint, attempt integer, outcome text, started float8, finished float8, "delayMs" float8, "retryAt" timestamptz, error text)
     WHERE outcome IN ('FAILURE', 'CANCELLED')),
-  mine AS (
-    SELECT t.id, r.started, r.finished, r.error,
-      CASE WHEN r.outcome = 'CANCELLED' THEN 'CANCELLED' WHEN t.attempt - t.forgiven >= t.max_attempts THEN 'FAILED' END AS task_outcome,
-      coalesce(r."retryAt", p_now + r."delayMs" * interval '1 millisecond') AS due
-    FROM task t JOIN result r ON r.id = t.id
-    WHERE t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt),
   over AS (
-    DELETE FROM task t USING mine m WHERE t.id = m.id AND m.task_outcome IS NOT NULL RETURNING t.*, m.task_outcome),
+    DELETE FROM task t USING result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt AND (r.outcome = 'CANCELLED' OR t.attempt - t.forgiven >= t.max_attempts) IS TRUE
+    RETURNING t.*, CASE r.outcome WHEN 'CANCELLED' THEN 'CANCELLED' ELSE 'FAILED' END AS task_outcome, r.started, r.finished, r.error),
   kept AS (
     INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
     SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, p_now, task_outcome FROM over),
   again AS (
-    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = m.due
-    FROM mine m WHERE t.id = m.id AND m.task_outcome IS NULL
-    RETURNING t.id, t.attempt, t.identifier, t.occurrence),
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = coalesce(r."retryAt", p_now + r."delayMs" * interval '1 millisecond')
+    FROM result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt AND (r.outcome = 'CANCELLED' OR t.attempt - t.forgiven >= t.max_attempts) IS NOT TRUE
+    RETURNING t.id, t.attempt, t.identifier, t.occurrence, CAST(NULL AS text) AS task_outcome, r.started, r.finished, r.error),
   run AS (
     INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, error_details)
-    SELECT e.id, e.attempt, e.identifier, p_me, p_now - m.started * interval '1 millisecond', p_now - m.finished * interval '1 millisecond', 'FAILURE', m.task_outcome, e.occurrence, m.error
-    FROM (SELECT id, attempt, identifier, occurrence FROM over UNION ALL SELECT id, attempt, identifier, occurrence FROM again) e JOIN mine m ON m.id = e.id
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'FAILURE', task_outcome, occurrence, error
+    FROM (SELECT id, attempt, identifier, occurrence, task_outcome, started, finished, error FROM over UNION ALL SELECT id, attempt, identifier, occurrence, task_outcome, started, finished, error FROM again) AS e
     RETURNING 1)
   SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
   INTO failed, v_identifiers, v_serial_keys FROM over;

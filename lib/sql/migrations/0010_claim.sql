@@ -406,3 +406,80 @@ $rooms$;
 
 -- statement
 ALTER TABLE heartbeat ADD COLUMN ran_suspect boolean NOT NULL DEFAULT false;
+
+-- statement
+-- Hands in results. The caller has locked the heartbeat row that guards these tasks. Fenced by holder and attempt number.
+CREATE OR REPLACE FUNCTION record_results(p_me uuid, p_now timestamptz, p_results jsonb, OUT succeeded integer, OUT failed integer, OUT released integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $record$
+#variable_conflict use_column
+DECLARE
+  v_identifiers text[];
+  v_serial_keys text[];
+BEGIN
+  -- IS NOT DISTINCT FROM keeps the planner off the index of held tasks, which an old snapshot fills with dead entries.
+  WITH result AS MATERIALIZED (
+    SELECT id, attempt, started, finished, value
+    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text, started float8, finished float8, value jsonb) WHERE outcome = 'SUCCESS'),
+  done AS (
+    DELETE FROM task t USING result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    RETURNING t.id, t.attempt, t.identifier, t.serial_key, t.occurrence, r.started, r.finished, r.value),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, result_value)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'SUCCESS', 'SUCCEEDED', occurrence, value FROM done)
+  SELECT count(*), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO succeeded, v_identifiers, v_serial_keys FROM done;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
+
+  failed = 0;
+  released = 0;
+  IF succeeded = jsonb_array_length(p_results) THEN
+    RETURN;
+  END IF;
+
+  -- Two statements in one, each row in one of them, and nothing joined with what they return: that would be each failure with each.
+  WITH result AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(p_results)
+      AS r(id bigint, attempt integer, outcome text, started float8, finished float8, "delayMs" float8, "retryAt" timestamptz, error text)
+    WHERE outcome IN ('FAILURE', 'CANCELLED')),
+  over AS (
+    DELETE FROM task t USING result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt AND (r.outcome = 'CANCELLED' OR t.attempt - t.forgiven >= t.max_attempts) IS TRUE
+    RETURNING t.*, CASE r.outcome WHEN 'CANCELLED' THEN 'CANCELLED' ELSE 'FAILED' END AS task_outcome, r.started, r.finished, r.error),
+  kept AS (
+    INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, failed_at, outcome)
+    SELECT id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, trace_parent, p_now, task_outcome FROM over),
+  again AS (
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, suspect_since = NULL, scheduled_for = coalesce(r."retryAt", p_now + r."delayMs" * interval '1 millisecond')
+    FROM result r
+    WHERE t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt AND (r.outcome = 'CANCELLED' OR t.attempt - t.forgiven >= t.max_attempts) IS NOT TRUE
+    RETURNING t.id, t.attempt, t.identifier, t.occurrence, CAST(NULL AS text) AS task_outcome, r.started, r.finished, r.error),
+  run AS (
+    INSERT INTO task_run (task_id, attempt, identifier, invocation_id, started_at, finished_at, result, task_outcome, occurrence, error_details)
+    SELECT id, attempt, identifier, p_me, p_now - started * interval '1 millisecond', p_now - finished * interval '1 millisecond', 'FAILURE', task_outcome, occurrence, error
+    FROM (SELECT id, attempt, identifier, occurrence, task_outcome, started, finished, error FROM over UNION ALL SELECT id, attempt, identifier, occurrence, task_outcome, started, finished, error FROM again) AS e
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM run), array_agg(identifier) FILTER (WHERE serial_key IS NOT NULL), array_agg(serial_key) FILTER (WHERE serial_key IS NOT NULL)
+  INTO failed, v_identifiers, v_serial_keys FROM over;
+  IF v_serial_keys IS NOT NULL THEN
+    PERFORM pass_turn(d.identifier, d.serial_key) FROM (
+      SELECT DISTINCT u.identifier, u.serial_key FROM unnest(v_identifiers, v_serial_keys) AS u(identifier, serial_key) ORDER BY 1, 2) AS d;
+  END IF;
+
+  -- Never started, or could not finish through no fault of its own: forgiven.
+  WITH back AS (
+    UPDATE task t SET held_by = NULL, claim_seq = NULL, held_since = NULL, forgiven = t.forgiven + 1
+    FROM jsonb_to_recordset(p_results) AS r(id bigint, attempt integer, outcome text)
+    WHERE r.outcome = 'RELEASED' AND t.id = r.id AND t.held_by IS NOT DISTINCT FROM p_me AND t.attempt = r.attempt
+    RETURNING 1)
+  SELECT count(*) INTO released FROM back;
+END
+$record$;
