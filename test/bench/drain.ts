@@ -6,7 +6,7 @@ import { quantile, rounded, rounds } from "./support/measure.ts";
 import { drainOurs } from "./support/ours.ts";
 import { drainPgBoss, PG_BOSS } from "./support/pg-boss.ts";
 
-export const about = `100,000 no-op tasks until none is left, ours with its run history, queue pop size 1000, over pg; tasks a second, and the processor time of both sides. Beside it ${GRAPHILE.batching.text}; ${PG_BOSS}.`;
+export const about = `100,000 no-op tasks until none is left, ours with its run history, queue pop size 1000, over pg; a backlog that Postgres has statistics of; tasks a second, and the processor time of both sides. Beside it ${GRAPHILE.batching.text}; ${PG_BOSS}.`;
 
 export const targets: readonly Target[] = [
   { figure: "2 workers to the best peer, ratio", atLeast: 2 },

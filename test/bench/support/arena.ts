@@ -8,8 +8,24 @@ import { administer } from "../../support/postgres.ts";
 export interface FreshDatabase {
   readonly name: string;
   readonly url: string;
-  /** As autovacuum leaves it, at a moment of our choice. Without statistics a planner guesses: graphile-worker drains at a third of its rate then. */
+  /** As autovacuum leaves it, at a moment of our choice. */
   vacuum(): Promise<void>;
+}
+
+/**
+ * What a planner knows of the tasks: taken when all of them were there, as of a backlog that has stood for a minute; or when there was none, as
+ * of a queue that keeps up until many come at once.
+ */
+export type Statistics = "of all" | "of none";
+
+export async function filled(
+  statistics: Statistics,
+  { vacuum }: Pick<FreshDatabase, "vacuum">,
+  fill: () => Promise<void>,
+): Promise<void> {
+  if (statistics === "of none") await vacuum();
+  await fill();
+  if (statistics === "of all") await vacuum();
 }
 
 export interface Arena {

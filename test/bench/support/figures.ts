@@ -28,6 +28,7 @@ export interface BenchModule {
 export const NAMES = [
   "drain",
   "drain-data-api",
+  "burst",
   "small",
   "limit",
   "requests",

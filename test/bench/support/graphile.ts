@@ -1,6 +1,6 @@
 /** graphile-worker in its best documented configuration. Clocked from the start of its workers to the end of the last job, as ours is. */
 import { Logger, makeWorkerUtils, type Runner, run, type TaskList, type WorkerUtils } from "graphile-worker";
-import type { Arena, FreshDatabase } from "./arena.ts";
+import { type Arena, type FreshDatabase, filled, type Statistics } from "./arena.ts";
 import { type Clocked, clocked } from "./clock.ts";
 import { Tally } from "./tally.ts";
 
@@ -47,13 +47,22 @@ export const runGraphile = (url: string, mode: GraphileMode, taskList: TaskList)
     noHandleSignals: true,
   });
 
-export const drainGraphile = (arena: Arena, tasks: number, mode: GraphileMode): Promise<Clocked> =>
+export const drainGraphile = (
+  arena: Arena,
+  tasks: number,
+  mode: GraphileMode,
+  statistics: Statistics = "of all",
+): Promise<Clocked> =>
   inGraphile(arena, async ({ url, utils, vacuum }) => {
-    for (let n = 0; n < tasks; n += 1000)
-      await utils.addJobs(
-        Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ identifier: "nothing", payload: { n: n + i } })),
-      );
-    await vacuum();
+    await filled(statistics, { vacuum }, async () => {
+      for (let n = 0; n < tasks; n += 1000)
+        await utils.addJobs(
+          Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({
+            identifier: "nothing",
+            payload: { n: n + i },
+          })),
+        );
+    });
     const tally = new Tally("graphile-worker", tasks);
     const took = await clocked(arena.postmaster, tasks, async () => {
       const runner = await runGraphile(url, mode, { nothing: (payload) => tally.run((payload as { n: number }).n) });

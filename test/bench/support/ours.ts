@@ -11,7 +11,7 @@ import { createRegistry } from "../../../lib/registry.ts";
 import { migrate } from "../../../lib/sql/migrate.ts";
 import { defineTask, type TaskHandler } from "../../../lib/task.ts";
 import { type InvocationOptions, type InvocationReport, runInvocation } from "../../../lib/worker.ts";
-import type { Arena, FreshDatabase } from "./arena.ts";
+import { type Arena, type FreshDatabase, filled, type Statistics } from "./arena.ts";
 import { type Clocked, clocked } from "./clock.ts";
 import { serveDataApi } from "./servers.ts";
 import { Tally } from "./tally.ts";
@@ -111,6 +111,7 @@ export interface DrainOptions {
   readonly batch: number;
   readonly workers: number;
   readonly through: "pg" | "data-api";
+  readonly statistics?: Statistics;
 }
 
 export interface Drained extends Clocked {
@@ -118,13 +119,17 @@ export interface Drained extends Clocked {
 }
 
 /** No-op tasks, from the start of the workers to the end of the last one. */
-export const drainOurs = (arena: Arena, { tasks, batch, workers, through }: DrainOptions): Promise<Drained> =>
+export const drainOurs = (
+  arena: Arena,
+  { tasks, batch, workers, through, statistics = "of all" }: DrainOptions,
+): Promise<Drained> =>
   inOurs(arena, async (ours) => {
-    await createTaskClient({ database: ours.database }).enqueueMany(
-      nothing,
-      Array.from({ length: tasks }, (_, n) => ({ n })),
-    );
-    await ours.vacuum();
+    await filled(statistics, ours, async () => {
+      await createTaskClient({ database: ours.database }).enqueueMany(
+        nothing,
+        Array.from({ length: tasks }, (_, n) => ({ n })),
+      );
+    });
     const tally = new Tally("ours", tasks);
     const handlers = [nothing.handle(({ n }) => tally.run(n))];
     return await connected(ours, through, workers, async (databases) => {

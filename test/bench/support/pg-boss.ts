@@ -1,6 +1,6 @@
 /** pg-boss in its best documented configuration. Clocked from the start of its workers to the end of the last job, as ours is. */
 import { PgBoss } from "pg-boss";
-import type { Arena, FreshDatabase } from "./arena.ts";
+import { type Arena, type FreshDatabase, filled, type Statistics } from "./arena.ts";
 import { type Clocked, clocked } from "./clock.ts";
 import { Tally } from "./tally.ts";
 
@@ -20,15 +20,16 @@ export const inPgBoss = <T>(arena: Arena, work: (boss: PgBoss, database: FreshDa
     }
   });
 
-export const drainPgBoss = (arena: Arena, tasks: number): Promise<Clocked> =>
+export const drainPgBoss = (arena: Arena, tasks: number, statistics: Statistics = "of all"): Promise<Clocked> =>
   inPgBoss(arena, async (boss, { vacuum }) => {
     await boss.createQueue("nothing");
-    for (let n = 0; n < tasks; n += 1000)
-      await boss.insert(
-        "nothing",
-        Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ data: { n: n + i } })),
-      );
-    await vacuum();
+    await filled(statistics, { vacuum }, async () => {
+      for (let n = 0; n < tasks; n += 1000)
+        await boss.insert(
+          "nothing",
+          Array.from({ length: Math.min(1000, tasks - n) }, (_, i) => ({ data: { n: n + i } })),
+        );
+    });
     const tally = new Tally("pg-boss", tasks);
     const took = await clocked(arena.postmaster, tasks, async () => {
       await boss.work<{ n: number }>("nothing", { ...BATCHES, localConcurrency: 2 }, async (jobs) => {
