@@ -284,6 +284,8 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     const me = new Speaker(db);
     expect(await me.say({ want: 3 })).toMatchObject({ more: true });
     expect(await me.say({ want: 1 })).toMatchObject({ more: false });
+    // Repeated, it does not know any more.
+    expect(await me.repeat({ want: 1 })).toMatchObject({ more: true });
   });
 
   test("concurrent claims share the tasks: each goes to one, none is left", async () => {

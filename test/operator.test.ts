@@ -138,6 +138,33 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     expect(await act({ action: "retry", ids: ["1"] })).toMatchObject({ count: 0 });
   });
 
+  test.each([
+    ["COMMIT", ["k1"], ["k1", "k2"]],
+    ["ROLLBACK", [], ["k1", "k2"]],
+  ])("retries the others of a batch where a producer is just storing one with the same key: %s", async (end, kept, waiting) => {
+    for (const key of ["k1", "k2"])
+      await enqueueRaw(db, "greet", 1, { key, onDuplicate: "keep", ...(key === "k1" ? { serialKey: "s" } : {}) });
+    const [behind] = await enqueueRaw(db, "greet", 1, { serialKey: "s" });
+    await act({ action: "cancel", ids: ["1", "2", behind] });
+    expect(await states()).toEqual({ CANCELLED: 3 });
+    const producer = await db.client();
+    await producer.query("BEGIN");
+    await producer.query("SELECT enqueue_task(identifier => 'greet', key => 'k1')");
+    const retried = act({ action: "retry", ids: ["1", "2", behind] });
+    const busy = "pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND query LIKE '%act_on_tasks%'";
+    while ((await db.sql(`SELECT FROM ${busy}`)).length === 0) {}
+    await producer.query(end);
+    expect(await retried).toMatchObject({ count: 3 - kept.length });
+    expect((await db.sql("SELECT key FROM failed_task")).map(({ key }) => key)).toEqual(kept);
+    expect((await db.sql("SELECT key FROM task WHERE key IS NOT NULL ORDER BY key")).map(({ key }) => key)).toEqual(
+      waiting,
+    );
+    // Whoever is first of the serial key now has the turn.
+    expect(await db.sql("SELECT has_turn FROM task WHERE serial_key = 's' ORDER BY id LIMIT 1")).toEqual([
+      { has_turn: true },
+    ]);
+  });
+
   test("a dry run counts what the action then changes, and changes nothing", async () => {
     await oneOfEach();
     const before = await db.sql("SELECT * FROM task ORDER BY id");

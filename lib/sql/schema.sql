@@ -1258,10 +1258,11 @@ BEGIN
     failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions,
     metrics = CASE WHEN v_new THEN coalesce(p_request->'metrics', metrics) ELSE metrics END
   WHERE invocation_id = v_me;
+  -- What a repeated one left behind is not known any more, so it says that there is more.
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
   SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
   WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more OR NOT v_new, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END
@@ -1984,15 +1985,21 @@ BEGIN
       UNION ALL
       SELECT FROM failed_task o WHERE o.identifier = f.identifier AND o.key = f.key AND o.attempt = 0 AND o.id > f.id AND o.id = ANY (p_ids)))
     ORDER BY id FOR UPDATE SKIP LOCKED),
-  gone AS (
-    DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
-  INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
-  OVERRIDING SYSTEM VALUE
-  SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
-    g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
-      AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
-  FROM gone g;
+  -- One with the same key, which a producer is just about to commit, is waited for, and what it stands for stays where it is.
+  came AS (
+    INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
+    OVERRIDING SYSTEM VALUE
+    SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
+      g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
+        AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
+    FROM failed_task g JOIN chosen c ON c.id = g.id
+    ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
+    RETURNING id)
+  DELETE FROM failed_task f USING came c WHERE f.id = c.id;
   GET DIAGNOSTICS v_count = ROW_COUNT;
+  -- The first of a serial key may be the one that stays.
+  PERFORM pass_turn(s.identifier, s.serial_key) FROM (
+    SELECT DISTINCT identifier, serial_key FROM failed_task WHERE id = ANY (p_ids) AND serial_key IS NOT NULL ORDER BY 1, 2) AS s;
   RETURN v_count;
 END
 $retry$;

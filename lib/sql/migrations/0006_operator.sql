@@ -725,15 +725,21 @@ BEGIN
       UNION ALL
       SELECT FROM failed_task o WHERE o.identifier = f.identifier AND o.key = f.key AND o.attempt = 0 AND o.id > f.id AND o.id = ANY (p_ids)))
     ORDER BY id FOR UPDATE SKIP LOCKED),
-  gone AS (
-    DELETE FROM failed_task f USING chosen c WHERE f.id = c.id RETURNING f.*)
-  INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
-  OVERRIDING SYSTEM VALUE
-  SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
-    g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
-      AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
-  FROM gone g;
+  -- One with the same key, which a producer is just about to commit, is waited for, and what it stands for stays where it is.
+  came AS (
+    INSERT INTO task (id, identifier, payload, priority, scheduled_for, created_at, key, attempt, forgiven, max_attempts, occurrence, serial_key, has_turn, trace_parent)
+    OVERRIDING SYSTEM VALUE
+    SELECT g.id, g.identifier, g.payload, g.priority, clock_timestamp(), g.created_at, g.key, g.attempt, g.attempt, g.max_attempts, g.occurrence, g.serial_key,
+      g.serial_key IS NULL OR (NOT EXISTS (SELECT FROM task t WHERE t.identifier = g.identifier AND t.serial_key = g.serial_key)
+        AND g.id = min(g.id) OVER (PARTITION BY g.identifier, g.serial_key)), g.trace_parent
+    FROM failed_task g JOIN chosen c ON c.id = g.id
+    ON CONFLICT (identifier, key) WHERE key IS NOT NULL AND attempt = 0 DO NOTHING
+    RETURNING id)
+  DELETE FROM failed_task f USING came c WHERE f.id = c.id;
   GET DIAGNOSTICS v_count = ROW_COUNT;
+  -- The first of a serial key may be the one that stays.
+  PERFORM pass_turn(s.identifier, s.serial_key) FROM (
+    SELECT DISTINCT identifier, serial_key FROM failed_task WHERE id = ANY (p_ids) AND serial_key IS NOT NULL ORDER BY 1, 2) AS s;
   RETURN v_count;
 END
 $retry$;
