@@ -403,6 +403,90 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     expect((await me.say({ want: 4 })).tasks.map(({ id }) => Number(id))).toEqual([1, 2, 3, 6]);
   });
 
+  test.each([
+    2, 7, 8, 9, 31, 32, 33, 70,
+  ])("%i identifiers: a claim of any size takes the first that are free, within limits and bytes", async (identifiers) => {
+    const names = Array.from({ length: identifiers }, (_, n) => `kind.${n}`);
+    // Bursts and equal due times; of every fourth identifier three may run. Others are claiming some of the rest.
+    await db.sql(
+      `INSERT INTO task (identifier, payload, scheduled_for)
+      SELECT 'kind.' || CASE WHEN random() < 0.5 THEN n % $1 ELSE (n / 40) % $1 END, json_build_object('text', repeat('x', CAST(1000 * random() ^ 4 AS integer))),
+        now() - interval '1 hour' + floor(n * random() / 3) * interval '1 second'
+      FROM generate_series(0, 1499) AS n`,
+      [identifiers],
+    );
+    const limited = names.filter((_, n) => n % 4 === 3);
+    const rooms = JSON.stringify(Object.fromEntries(limited.map((name) => [name, 3])));
+    const other = await db.client();
+    await other.query("BEGIN");
+    await other.query("SELECT FROM task WHERE identifier <> ALL ($1) AND random() < 0.3 FOR UPDATE", [limited]);
+    const client = await db.client();
+    const claims = [];
+    for (const want of [1, 2, identifiers - 1, identifiers, identifiers + 1, 300])
+      for (const bytes of [3000, 40_000, 10_000_000]) {
+        await client.query("BEGIN");
+        const { rows: free } = await client.query(
+          `SELECT CAST(id AS integer) AS id, running <= $3 OR turn = 1 AS fits FROM (
+            SELECT *, sum(bytes) OVER in_order AS running, row_number() OVER in_order AS turn FROM (
+              SELECT id, scheduled_for, bytes + 300 AS bytes, row_number() OVER (PARTITION BY identifier ORDER BY scheduled_for, id) AS place, identifier = ANY ($1) AS limited
+              FROM (SELECT * FROM task FOR UPDATE SKIP LOCKED) AS free) AS placed
+            WHERE NOT limited OR place <= 3 WINDOW in_order AS (ORDER BY scheduled_for, id)) AS allowed
+          ORDER BY turn LIMIT $2`,
+          [limited, want, bytes],
+        );
+        await client.query("ROLLBACK");
+        await client.query("BEGIN");
+        const { rows } = await client.query("SELECT ids FROM pick_tasks($1, clock_timestamp(), $2, $3, '[]', $4)", [
+          names,
+          want,
+          bytes,
+          rooms,
+        ]);
+        await client.query("ROLLBACK");
+        claims.push({
+          want,
+          bytes,
+          ids: rows[0].ids.map(Number),
+          first: free.filter((task) => task.fits).map(({ id }) => id),
+        });
+      }
+    await other.query("ROLLBACK");
+    for (const { want, bytes, ids, first } of claims) expect(ids, `${want} within ${bytes}`).toEqual(first);
+  });
+
+  test("several identifiers: a claim is planned once a connection, of up to 32 and of as many as are wanted", async () => {
+    await db.sql(
+      `INSERT INTO task (identifier, payload, scheduled_for)
+      SELECT 'kind.' || n % 40, '{}', now() - interval '1 hour' + n * interval '1 second' FROM generate_series(0, 399) AS n`,
+    );
+    const client = await db.client();
+    let plans = 0;
+    client.on("notice", ({ message }) => (plans += message === "PLANNER STATISTICS" ? 1 : 0));
+    await client.query("SET client_min_messages = log; SET log_planner_stats = on");
+    const plansOf = async (identifiers: number, want: number): Promise<number> => {
+      plans = 0;
+      const names = Array.from({ length: identifiers }, (_, n) => `kind.${n}`);
+      const { rows } = await client.query(
+        "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), $2, 480000, '[]', '{}')",
+        [names, want],
+      );
+      expect(rows).toEqual([{ claimed: want }]);
+      return plans;
+    };
+    const claims: [identifiers: number, want: number][] = [
+      [3, 10],
+      [8, 10],
+      [20, 10],
+      [32, 50],
+      [40, 10],
+    ];
+    for (const [identifiers, want] of claims) await plansOf(identifiers, want);
+    // The statement that calls is planned each time.
+    for (const [identifiers, want] of claims) expect(await plansOf(identifiers, want)).toBe(1);
+    await plansOf(33, 50);
+    expect(await plansOf(33, 50)).toBeGreaterThan(1);
+  });
+
   test("several identifiers: large tasks in front of small ones take few rounds", async () => {
     const client = await db.client();
     const names = Array.from({ length: 20 }, (_, n) => `kind.${n}`);

@@ -553,11 +553,43 @@ END
 $rescue$;
 
 -- statement
--- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. One index scan an identifier, merged as they are
--- read, each row locked as it comes out of the merge and passed over where others have locked it. Nothing is locked that is not asked for. The number of scans is part
--- of the statement, which is planned each time. Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. p_rooms as in pick_tasks.
+-- The statement by which pick_merged picks and locks, with the parameters of pick_merged. It merges so many index scans as it reads them. One past the last identifier
+-- has LIMIT 0 and is never executed. With none it sorts what a loop of one scan finds of each, up to where one has given as many as are wanted and may have more.
+CREATE FUNCTION merge_statement(p_scans integer) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path FROM CURRENT
+AS $statement$
+SELECT format('SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY turn) FILTER (WHERE fits), ''{}'') AS ids, coalesce(array_agg(identifier) FILTER (WHERE fits), ''{}'') AS identifiers,
+  coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes, max(scheduled_for) FILTER (WHERE fits) AS last
+ FROM (
+  SELECT *, running <= $8 OR (NOT $9 AND turn = 1) AS fits
+  FROM (
+   SELECT *, row_number() OVER due_order AS turn, sum(bytes) OVER due_order AS running
+   FROM (
+    SELECT t.id, t.identifier, t.scheduled_for, t.bytes + 300 AS bytes
+    FROM (SELECT * FROM (%s) AS scans ORDER BY scheduled_for, id OFFSET 0) AS due JOIN task t ON t.ctid = due.at AND t.xmin = due.version
+    ORDER BY due.scheduled_for, due.id LIMIT $7 FOR UPDATE OF t SKIP LOCKED) AS locked
+   WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took',
+  CASE WHEN p_scans = 0 THEN format('SELECT * FROM (
+      SELECT scan.*, count(*) FILTER (WHERE place = $7) OVER (ORDER BY scheduled_for, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS cut
+      FROM generate_series(1, cardinality($2)) AS n CROSS JOIN LATERAL %s AS scan WHERE (($3)[n], ($4)[n]) < (v_due, v_id)) AS seen WHERE cut = 0',
+    format(scan, 'n', '$7', ', row_number() OVER (ORDER BY scheduled_for, id) AS place', ' AND (scheduled_for, id) <= (v_due, v_id)'))
+  ELSE (SELECT string_agg(format(scan, n, 'NULL', '', ''), ' UNION ALL ' ORDER BY n) FROM generate_series(1, p_scans) AS n) END)
+FROM (SELECT '(SELECT ctid AS at, xmin AS version, scheduled_for, id%3$s FROM task
+  WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn AND identifier = ($2)[%1$s] AND priority = $1 AND scheduled_for <= $5 AND (scheduled_for, id) > (($3)[%1$s], ($4)[%1$s])%4$s
+  ORDER BY scheduled_for, id LIMIT CASE WHEN cardinality($2) >= %1$s THEN least(%2$s, CAST($10->>($2)[%1$s] AS integer)) ELSE 0 END)' AS scan) AS template
+$statement$;
+
+-- statement
+-- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. Each row is locked as it comes and passed over where others have
+-- locked it. Nothing is locked that is not asked for. A merge of up to 32 scans is planned once a connection, one of more each time. Where as many identifiers are due as tasks
+-- are wanted, the latest of their first tasks bounds what is looked at, and looking at it one identifier after the other is cheaper than beginning that many scans.
+-- Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. rooms as in pick_tasks. The parameters become what is left to do.
+DO $do$
+BEGIN
+  EXECUTE format($create$
 CREATE FUNCTION pick_merged(p_priority smallint, p_identifiers text[], p_dues timestamptz[], p_after_ids bigint[], p_now timestamptz, p_want integer, p_most bigint, p_bytes bigint,
-  p_any boolean, p_rooms jsonb, OUT ids bigint[], OUT bytes bigint, OUT rooms jsonb, OUT more boolean)
+  p_any boolean, INOUT rooms jsonb, OUT ids bigint[], OUT bytes bigint, OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET enable_sort = off
@@ -567,78 +599,65 @@ SET enable_material = off
 AS $merged$
 #variable_conflict use_column
 DECLARE
-  v_dues timestamptz[] = p_dues;
-  v_after_ids bigint[] = p_after_ids;
-  v_most bigint = p_most;
-  v_some boolean = true;
-  v_scans text;
+  v_loop boolean;
+  v_due timestamptz;
+  v_id bigint;
   v_took record;
 BEGIN
   ids = '{}';
   bytes = 0;
-  rooms = p_rooms;
+  -- Twice as many as are wanted, where there are, as others may be claiming the first ones. Of no more than a hundred, as each of them may have as many.
+  SELECT p_most <= least(100, count(*)), (array_agg(due ORDER BY due, id))[least(2 * p_most, count(*))], (array_agg(id ORDER BY due, id))[least(2 * p_most, count(*))] + 1
+  INTO v_loop, v_due, v_id FROM unnest(p_identifiers, p_dues, p_after_ids) AS a(identifier, due, id) WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0;
   LOOP
-    -- At first the scans start right before what is due. An identifier whose first task comes after as many others as are wanted is not needed then.
-    SELECT string_agg(format(
-      '(SELECT %1$s AS place, ctid AS at, xmin AS version, scheduled_for, id, bytes + 300 AS bytes FROM task
-        WHERE held_by IS NULL AND suspect_since IS NULL AND has_turn AND identifier = ($1)[%1$s] AND priority = $4
-          AND scheduled_for <= $5 AND (scheduled_for, id) > (($2)[%1$s], ($3)[%1$s])
-        ORDER BY scheduled_for, id LIMIT %2$s)', place, coalesce(room, 'ALL')), ' UNION ALL ') FILTER (WHERE NOT late), coalesce(bool_or(late), false)
-    INTO v_scans, more
-    FROM (
-      SELECT i.place, rooms->>i.identifier AS room, v_some AND row_number() OVER (ORDER BY i.due, i.after_id) > v_most AS late
-      FROM unnest(p_identifiers, v_dues, v_after_ids) WITH ORDINALITY AS i(identifier, due, after_id, place)
-      WHERE coalesce(CAST(rooms->>i.identifier AS integer), 1) > 0) AS open;
-    EXIT WHEN v_scans IS NULL;
     -- What another has changed since it was read is another version by now, and is left to the next claim. Told by xmin, as not every Postgres compares the place
     -- again, and as columns would offer the planner an index. OFFSET keeps the merge out of that second look.
-    EXECUTE 'SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY turn) FILTER (WHERE fits), ''{}'') AS ids, array_agg(place) FILTER (WHERE fits) AS places,
-        coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes, max(scheduled_for) FILTER (WHERE fits) AS last
-      FROM (
-        SELECT id, place, scheduled_for, bytes, turn, running <= $7 OR ($8 AND turn = 1) AS fits
-        FROM (
-          SELECT id, place, scheduled_for, bytes, row_number() OVER due_order AS turn, sum(bytes) OVER due_order AS running
-          FROM (
-            SELECT due.id, due.place, due.scheduled_for, due.bytes
-            FROM (SELECT * FROM (' || v_scans || ') AS scans ORDER BY scheduled_for, id OFFSET 0) AS due JOIN task t ON t.ctid = due.at AND t.xmin = due.version
-            ORDER BY due.scheduled_for, due.id LIMIT $6 FOR UPDATE OF t SKIP LOCKED) AS locked
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took'
-    INTO v_took USING p_identifiers, v_dues, v_after_ids, p_priority, p_now, v_most, p_bytes - bytes, NOT p_any AND ids = '{}';
-    -- Others have locked what the first ones would have given. All are needed then, from the start.
-    v_some = false;
-    CONTINUE WHEN more AND v_took.locked < v_most;
+    IF v_loop THEN
+      %s INTO v_took;
+      v_loop = false;
+      -- Others have locked more of them. The merge finds those behind.
+      CONTINUE WHEN v_took.locked < p_most;
+    ELSIF cardinality(p_identifiers) <= 8 THEN
+      %s INTO v_took;
+    ELSIF cardinality(p_identifiers) <= 32 THEN
+      %s INTO v_took;
+    ELSE
+      EXECUTE merge_statement(cardinality(p_identifiers)) INTO v_took USING $1, $2, $3, $4, $5, $6, $7, $8, $9, $10;
+    END IF;
     ids = ids || v_took.ids;
     bytes = bytes + v_took.bytes;
+    p_bytes = p_bytes - v_took.bytes;
+    p_any = p_any OR ids <> '{}';
     IF rooms <> '{}' THEN
-      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - (SELECT count(*) FROM unnest(v_took.places) AS o(place) WHERE p_identifiers[o.place] = r.key))
-      INTO rooms FROM jsonb_each_text(rooms) AS r;
+      SELECT jsonb_object_agg(r.key, CAST(r.value AS integer) - cardinality(array_positions(v_took.identifiers, r.key))) INTO rooms FROM jsonb_each_text(rooms) AS r;
     END IF;
-    more = more OR v_took.locked > cardinality(v_took.ids);
-    EXIT WHEN v_took.locked > cardinality(v_took.ids) OR v_took.locked < v_most;
-    SELECT array_agg(greatest(a.due, v_took.last) ORDER BY a.place),
-      array_agg(CASE WHEN (a.due, a.id) > (v_took.last, ids[cardinality(ids)]) THEN a.id ELSE ids[cardinality(ids)] END ORDER BY a.place)
-    INTO v_dues, v_after_ids FROM unnest(v_dues, v_after_ids) WITH ORDINALITY AS a(due, id, place);
-    IF cardinality(ids) = p_want THEN
-      more = EXISTS (
-        SELECT FROM unnest(p_identifiers, v_dues, v_after_ids) AS a(identifier, due, after_id) CROSS JOIN LATERAL (
-          SELECT FROM task t
-          WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority
-            AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (a.due, a.after_id)
-          ORDER BY t.scheduled_for, t.id LIMIT 1) AS head
-        WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0);
-      EXIT;
-    END IF;
+    more = v_took.locked > cardinality(v_took.ids);
+    EXIT WHEN more OR v_took.locked < p_most;
+    v_id = ids[cardinality(ids)];
+    -- Where each goes on. One that does is enough when nothing more is wanted.
+    SELECT array_agg(identifier), array_agg(due), array_agg(id) INTO p_identifiers, p_dues, p_after_ids
+    FROM (
+      SELECT a.identifier, head.due, head.id FROM unnest(p_identifiers, p_dues, p_after_ids) AS a(identifier, due, id) CROSS JOIN LATERAL (
+        SELECT t.scheduled_for, t.id - 1 FROM task t
+        WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = a.identifier AND t.priority = p_priority AND t.scheduled_for <= p_now
+          AND (t.scheduled_for, t.id) > (greatest(a.due, v_took.last), CASE WHEN (a.due, a.id) > (v_took.last, v_id) THEN a.id ELSE v_id END)
+        ORDER BY t.scheduled_for, t.id LIMIT 1) AS head(due, id)
+      WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0 LIMIT CASE WHEN cardinality(ids) = p_want THEN 1 END) AS heads;
+    more = p_identifiers IS NOT NULL;
+    EXIT WHEN NOT more OR cardinality(ids) = p_want;
     -- Those that came weigh less than the first ones seemed to. By the last of them, as a large one in front says nothing of those behind it.
-    v_most = least(p_want - cardinality(ids), greatest(1, (p_bytes - bytes) * cardinality(v_took.ids) / v_took.bytes));
+    p_most = least(p_want - cardinality(ids), greatest(1, p_bytes * cardinality(v_took.ids) / v_took.bytes));
   END LOOP;
 END
-$merged$;
+$merged$$create$, merge_statement(0), merge_statement(8), merge_statement(32));
+END
+$do$;
 
 -- statement
 -- Picks and locks what a claim may take, in the order priority, due time, id. p_floors, per identifier and priority the (due time, id)
 -- last claimed by this invocation, spares it the dead entries of an index that an old snapshot keeps. p_rooms, how many more of an
--- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked. As many as are wanted,
--- where the weight of the first says that they fit, else as many as a look without locking finds to fit. Several are merged (pick_merged).
+-- identifier with a limit may run. A level of one identifier is locked in the order of its index, past what others have locked, where the weight
+-- of the first says that all that are wanted fit. Otherwise, and several, by pick_merged.
 CREATE FUNCTION pick_tasks(p_identifiers text[], p_now timestamptz, p_want integer, p_bytes integer, p_floors jsonb, p_rooms jsonb, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -651,8 +670,6 @@ AS $pick$
 DECLARE
   v_level record;
   v_took record;
-  v_merged record;
-  v_most integer;
   v_want integer;
   v_bytes bigint = 0;
   v_rooms jsonb = p_rooms;
@@ -674,20 +691,8 @@ BEGIN
     GROUP BY p.priority ORDER BY p.priority
   LOOP
     v_want = p_want - cardinality(ids);
-    IF v_want > 0 AND cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' THEN
-      v_most = v_want;
-      IF v_level.bytes * v_want > p_bytes - v_bytes THEN
-        SELECT count(*) FILTER (WHERE v_bytes + running <= p_bytes OR (v_bytes = 0 AND place = 1)) INTO v_most
-        FROM (
-          SELECT row_number() OVER due_order AS place, sum(bytes) OVER due_order AS running
-          FROM (
-            SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
-            WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
-              AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
-            ORDER BY t.scheduled_for, t.id LIMIT v_want) AS seen
-          WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed;
-      END IF;
-      -- Others' rows are passed over, so other ones may come than were seen. What they weigh is counted again.
+    IF v_want > 0 AND cardinality(v_level.identifiers) = 1 AND v_rooms = '{}' AND v_level.bytes * v_want <= p_bytes - v_bytes THEN
+      -- Those behind the first may weigh more.
       SELECT count(*) AS locked, coalesce(array_agg(id ORDER BY place) FILTER (WHERE fits), '{}') AS ids, coalesce(sum(bytes) FILTER (WHERE fits), 0) AS bytes,
         max(scheduled_for) FILTER (WHERE fits) AS last
       INTO v_took
@@ -699,35 +704,25 @@ BEGIN
             SELECT t.id, t.scheduled_for, t.bytes + 300 AS bytes FROM task t
             WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
               AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_level.dues[1], v_level.floor_ids[1])
-            ORDER BY t.scheduled_for, t.id LIMIT v_most FOR UPDATE SKIP LOCKED) AS locked
+            ORDER BY t.scheduled_for, t.id LIMIT v_want FOR UPDATE SKIP LOCKED) AS locked
           WINDOW due_order AS (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)) AS placed) AS took;
       ids = ids || v_took.ids;
       v_bytes = v_bytes + v_took.bytes;
-      more = v_took.locked > cardinality(v_took.ids) OR v_most = 0 OR (v_took.locked = v_most AND EXISTS (
+      more = v_took.locked > cardinality(v_took.ids) OR (v_took.locked = v_want AND EXISTS (
         SELECT FROM task t
         WHERE t.held_by IS NULL AND t.suspect_since IS NULL AND t.has_turn AND t.identifier = v_level.identifiers[1] AND t.priority = v_level.priority
           AND t.scheduled_for <= p_now AND (t.scheduled_for, t.id) > (v_took.last, v_took.ids[cardinality(v_took.ids)])));
-      IF more THEN
-        RETURN;
-      END IF;
-      CONTINUE;
-    END IF;
-    IF v_want <= 0 THEN
+    ELSIF v_want > 0 THEN
+      SELECT * INTO v_took FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
+        least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
+      ids = ids || v_took.ids;
+      v_bytes = v_bytes + v_took.bytes;
+      v_rooms = v_took.rooms;
+      more = v_took.more;
+    ELSE
       more = EXISTS (SELECT FROM unnest(v_level.identifiers) AS i(identifier) WHERE coalesce(CAST(v_rooms->>i.identifier AS integer), 1) > 0);
-      IF more THEN
-        RETURN;
-      END IF;
-      CONTINUE;
     END IF;
-    SELECT * INTO v_merged FROM pick_merged(v_level.priority, v_level.identifiers, v_level.dues, v_level.floor_ids, p_now, v_want,
-      least(v_want, greatest(1, (p_bytes - v_bytes) / v_level.bytes)), p_bytes - v_bytes, v_bytes > 0, v_rooms);
-    ids = ids || v_merged.ids;
-    v_bytes = v_bytes + v_merged.bytes;
-    v_rooms = v_merged.rooms;
-    more = v_merged.more;
-    IF more THEN
-      RETURN;
-    END IF;
+    EXIT WHEN more;
   END LOOP;
 END
 $pick$;

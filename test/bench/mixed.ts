@@ -12,7 +12,7 @@ import { BATCHES, inPgBoss } from "./support/pg-boss.ts";
 import { drainSimply } from "./support/simplest.ts";
 import { Tally } from "./support/tally.ts";
 
-export const about = `20 identifiers, five priorities, payloads of 1 KB, one task in twenty fails its first attempt and is tried again after each one's own default back-off. 50,000 tasks; attempts a second until nine tenths of them have succeeded, so that waiting for the last back-offs does not count. Ours: queue pop size 2000 (a claim over many identifiers is planned each time), two workers, over pg. ${GRAPHILE.batching.text}; pg-boss 12.38.0: a queue an identifier with a worker each, batchSize 1000, burstWhenBatchFull, perJobResults. And what Postgres itself gives for payloads of 1 KB, as in limit: one kind, no priorities, no failures.`;
+export const about = `20 identifiers, five priorities, payloads of 1 KB, one task in twenty fails its first attempt and is tried again after each one's own default back-off. 50,000 tasks; attempts a second until nine tenths of them have succeeded, so that waiting for the last back-offs does not count. Ours: queue pop size 2000 (a claim over many identifiers begins a scan of each), two workers, over pg. ${GRAPHILE.batching.text}; pg-boss 12.38.0: a queue an identifier with a worker each, batchSize 1000, burstWhenBatchFull, perJobResults. And what Postgres itself gives for payloads of 1 KB, as in limit: one kind, no priorities, no failures.`;
 
 export const targets: readonly Target[] = [{ figure: "to the best peer, ratio", atLeast: 1.7 }];
 
