@@ -223,11 +223,11 @@ export class Drain implements Holder {
     if (answer.firstOfLease) log.info("took its slot", { epoch: answer.epoch });
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
-    // Look again at once: after a claim that left more behind, and without the floor when the floor found nothing.
+    // Look again at once: after a claim that left more behind or may have, and without the floor when the floor found nothing.
     this.#pace.hungry =
       answer.tasks.length > 0
-        ? answer.more || !this.#options.resident
-        : answer.starves || barred || (floors.length > 0 && want > 0);
+        ? answer.more || answer.repeated || !this.#options.resident
+        : answer.starves || barred || ((floors.length > 0 || answer.repeated) && want > 0);
     if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
     if (answer.tasks.some(({ suspect }) => suspect)) suspects.took(this);

@@ -71,6 +71,8 @@ export interface Answer {
   readonly epoch: number;
   readonly newest: boolean;
   readonly more: boolean;
+  /** What this number brought before is told again. What it left behind is not known any more. */
+  readonly repeated: boolean;
   /** A suspect has waited for longer than the grace period: it runs as soon as nothing else does in this process, and nothing is claimed until then. */
   readonly starves: boolean;
   /** Somebody was not seen for longer than the grace period. */

@@ -283,9 +283,9 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     await enqueueRaw(db, "a", 4);
     const me = new Speaker(db);
     expect(await me.say({ want: 3 })).toMatchObject({ more: true });
-    expect(await me.say({ want: 1 })).toMatchObject({ more: false });
+    expect(await me.say({ want: 1 })).toMatchObject({ more: false, repeated: false });
     // Repeated, it does not know any more.
-    expect(await me.repeat({ want: 1 })).toMatchObject({ more: true });
+    expect(await me.repeat({ want: 1 })).toMatchObject({ repeated: true });
   });
 
   test("concurrent claims share the tasks: each goes to one, none is left", async () => {
@@ -404,7 +404,7 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
   });
 
   test.each([
-    2, 7, 8, 9, 31, 32, 33, 70,
+    2, 7, 8, 9, 31, 32, 33, 70, 150,
   ])("%i identifiers: a claim of any size takes the first that are free, within limits and bytes", async (identifiers) => {
     const names = Array.from({ length: identifiers }, (_, n) => `kind.${n}`);
     // Bursts and equal due times; of every fourth identifier three may run. Others are claiming some of the rest.
@@ -459,16 +459,18 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
       `INSERT INTO task (identifier, payload, scheduled_for)
       SELECT 'kind.' || n % 40, '{}', now() - interval '1 hour' + n * interval '1 second' FROM generate_series(0, 399) AS n`,
     );
+    // A new look at its statistics would plan anew.
+    await db.sql("ALTER TABLE task SET (autovacuum_enabled = off)");
     const client = await db.client();
     let plans = 0;
     client.on("notice", ({ message }) => (plans += message === "PLANNER STATISTICS" ? 1 : 0));
     await client.query("SET client_min_messages = log; SET log_planner_stats = on");
-    const plansOf = async (identifiers: number, want: number): Promise<number> => {
+    const plansOf = async (identifiers: number, want: number, rooms = {}): Promise<number> => {
       plans = 0;
       const names = Array.from({ length: identifiers }, (_, n) => `kind.${n}`);
       const { rows } = await client.query(
-        "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), $2, 480000, '[]', '{}')",
-        [names, want],
+        "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), $2, 480000, '[]', $3)",
+        [names, want, JSON.stringify(rooms)],
       );
       expect(rows).toEqual([{ claimed: want }]);
       return plans;
@@ -485,6 +487,11 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     for (const [identifiers, want] of claims) expect(await plansOf(identifiers, want)).toBe(1);
     await plansOf(33, 50);
     expect(await plansOf(33, 50)).toBeGreaterThan(1);
+    // Those without room are no part of it.
+    const full = Object.fromEntries(Array.from({ length: 30 }, (_, n) => [`kind.${n}`, 0]));
+    await plansOf(33, 20, full);
+    expect(await plansOf(33, 20, full)).toBe(1);
+    await db.sql("ALTER TABLE task RESET (autovacuum_enabled)");
   });
 
   test("several identifiers: large tasks in front of small ones take few rounds", async () => {
@@ -650,8 +657,8 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
       }
       return Math.min(...times) / count;
     };
-    // Each failure compared with each is six times as dear here.
-    expect((await handIn(5000)) / (await handIn(200))).toBeLessThan(3);
+    // Each failure compared with each is eleven times as dear here.
+    expect((await handIn(5000)) / (await handIn(200))).toBeLessThan(5);
   });
 
   test("another isolation level is refused", async () => {

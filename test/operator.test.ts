@@ -151,7 +151,8 @@ describe.each(ADAPTERS)("an operator over %s", async (adapter) => {
     await producer.query("BEGIN");
     await producer.query("SELECT enqueue_task(identifier => 'greet', key => 'k1')");
     const retried = act({ action: "retry", ids: ["1", "2", behind] });
-    const busy = "pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND query LIKE '%act_on_tasks%'";
+    const busy =
+      "pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database() AND query LIKE '%act_on_tasks%'";
     while ((await db.sql(`SELECT FROM ${busy}`)).length === 0) {}
     await producer.query(end);
     expect(await retried).toMatchObject({ count: 3 - kept.length });

@@ -51,6 +51,41 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     ]);
   });
 
+  test("a resident whose answer is lost looks again at once, as more may be due than fitted into it", async () => {
+    const large = defineTask({ identifier: "large", payload: z.object({ text: z.string() }) });
+    await tasks.enqueueMany(
+      large,
+      Array.from({ length: 100 }, () => ({ text: "x".repeat(48_000) })),
+    );
+    const leave = new AbortController();
+    const all = Promise.withResolvers<void>();
+    let started = 0;
+    const handler = large.handle(async () => {
+      if (++started === 100) all.resolve();
+      await all.promise;
+    });
+    // Each answer twice, the first time to nobody.
+    const deaf = {
+      ...db.database,
+      query: (async (statement, values, options) => {
+        if (statement.name === "exchange") await db.database.query(statement, values, options);
+        return await db.database.query(statement, values, options);
+      }) as typeof db.database.query,
+    };
+    const running = run(db, [handler], {
+      databases: [deaf],
+      resident: true,
+      signal: leave.signal,
+      settings: { ...settings, queuePopSize: 100, sleepIntervalMs: 600_000, graceMs: 600_000 },
+    });
+    await all.promise;
+    leave.abort();
+    expect(await running).toMatchObject({ claimed: 100, left: "stopped" });
+    expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED'")).toEqual([
+      { n: 100 },
+    ]);
+  });
+
   test("one task's failure, timeout, unknown identifier or unfit payload touches none of its batch-mates", async () => {
     await tasks.enqueue(slow, { n: 0 });
     await db.sql(

@@ -310,11 +310,10 @@ BEGIN
     failed = h.failed, rescued = h.rescued, stale_completions = h.stale_completions,
     metrics = CASE WHEN v_new THEN coalesce(p_request->'metrics', metrics) ELSE metrics END
   WHERE invocation_id = v_me;
-  -- What a repeated one left behind is not known any more, so it says that there is more.
   -- Silent, for longer than grace. Fading, for half of it, which no healthy one is.
   SELECT count(*) > 0, coalesce(bool_or(last_seen_at < v_now - greatest(grace, v_grace)), false) INTO v_fading, v_silent FROM heartbeat
   WHERE ended_at IS NULL AND expired_at IS NULL AND last_seen_at < v_now - v_grace / 2 AND last_seen_at < v_now - greatest(grace, v_grace) / 2 AND invocation_id <> v_me;
-  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more OR NOT v_new, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
+  RETURN NEXT json_build_object('status', 'ok', 'at', v_now, 'epoch', h.epoch, 'newest', v_newest, 'more', v_more, 'repeated', NOT v_new, 'starves', v_starves, 'silent', v_silent, 'fading', v_fading, 'rescued', v_rescued,
     'claimed', h.claimed, 'succeeded', h.succeeded, 'failed', h.failed, 'stale', h.stale_completions, 'recurring', v_due, 'schedules', v_schedules,
     'cancelling', CASE WHEN h.cancelling <> '{}' THEN to_json(CAST(h.cancelling AS text[])) END, 'wake', to_json(v_wake));
 END

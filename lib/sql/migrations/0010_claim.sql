@@ -46,7 +46,7 @@ $statement$;
 -- statement
 -- Picks and locks what may be taken of several identifiers of one priority, in the order due time, id. Each row is locked as it comes and passed over where others have
 -- locked it. Nothing is locked that is not asked for. A merge of up to 32 scans is planned once a connection, one of more each time. Where as many identifiers are due as tasks
--- are wanted, the latest of their first tasks bounds what is looked at, and looking at it one identifier after the other is cheaper than beginning that many scans.
+-- are wanted, their first tasks bound what is looked at, and looking at it one identifier after the other is cheaper than beginning that many scans.
 -- Where to start, by identifier, is after (p_dues, p_after_ids). p_most, as many as seem to fit into p_bytes. rooms as in pick_tasks. The parameters become what is left to do.
 DO $do$
 BEGIN
@@ -62,30 +62,42 @@ SET enable_material = off
 AS $merged$
 #variable_conflict use_column
 DECLARE
-  v_loop boolean;
+  v_count integer;
+  v_scans bigint;
+  v_reach bigint = 2 * p_most;
   v_due timestamptz;
   v_id bigint;
   v_took record;
 BEGIN
   ids = '{}';
   bytes = 0;
-  -- Twice as many as are wanted, where there are, as others may be claiming the first ones. Of no more than a hundred, as each of them may have as many.
-  SELECT p_most <= least(100, count(*)), (array_agg(due ORDER BY due, id))[least(2 * p_most, count(*))], (array_agg(id ORDER BY due, id))[least(2 * p_most, count(*))] + 1
-  INTO v_loop, v_due, v_id FROM unnest(p_identifiers, p_dues, p_after_ids) AS a(identifier, due, id) WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0;
-  LOOP
+  more = false;
+  -- In the order of their first tasks. Those without room give nothing.
+  SELECT array_agg(identifier ORDER BY due, id), array_agg(due ORDER BY due, id), array_agg(id ORDER BY due, id) INTO p_identifiers, p_dues, p_after_ids
+  FROM unnest(p_identifiers, p_dues, p_after_ids) AS a(identifier, due, id) WHERE coalesce(CAST(rooms->>a.identifier AS integer), 1) > 0;
+  WHILE p_identifiers IS NOT NULL LOOP
+    v_count = cardinality(p_identifiers);
     -- What another has changed since it was read is another version by now, and is left to the next claim. Told by xmin, as not every Postgres compares the place
     -- again, and as columns would offer the planner an index. OFFSET keeps the merge out of that second look.
-    IF v_loop THEN
+    IF p_most <= least(100, v_count) AND v_reach IS NOT NULL THEN
+      -- Up to the latest of twice as many first tasks as are wanted, as others may be claiming some, then of four times as many. Of no more than a hundred, as each of them may have as many.
+      v_due = p_dues[least(v_reach, v_count)];
+      v_id = p_after_ids[least(v_reach, v_count)] + 1;
       %s INTO v_took;
-      v_loop = false;
-      -- Others have locked more of them. The merge finds those behind.
-      CONTINUE WHEN v_took.locked < p_most;
-    ELSIF cardinality(p_identifiers) <= 8 THEN
+      IF v_took.locked < p_most THEN
+        v_reach = CASE WHEN v_reach < least(v_count, 4 * p_most) THEN 4 * p_most END;
+        CONTINUE;
+      END IF;
+    ELSIF v_count <= 8 THEN
       %s INTO v_took;
-    ELSIF cardinality(p_identifiers) <= 32 THEN
+    ELSIF v_count <= 32 THEN
       %s INTO v_took;
     ELSE
-      EXECUTE merge_statement(cardinality(p_identifiers)) INTO v_took USING $1, $2, $3, $4, $5, $6, $7, $8, $9, $10;
+      -- One whose first task comes after as many others as are wanted is needed only where others have locked some of these.
+      v_scans = CASE WHEN v_reach IS NULL THEN v_count ELSE least(v_count, p_most) END;
+      EXECUTE merge_statement(CAST(v_scans AS integer)) INTO v_took USING $1, $2, $3, $4, $5, $6, $7, $8, $9, $10;
+      v_reach = NULL;
+      CONTINUE WHEN v_took.locked < p_most AND v_scans < v_count;
     END IF;
     ids = ids || v_took.ids;
     bytes = bytes + v_took.bytes;
@@ -98,7 +110,7 @@ BEGIN
     EXIT WHEN more OR v_took.locked < p_most;
     v_id = ids[cardinality(ids)];
     -- Where each goes on. One that does is enough when nothing more is wanted.
-    SELECT array_agg(identifier), array_agg(due), array_agg(id) INTO p_identifiers, p_dues, p_after_ids
+    SELECT array_agg(identifier ORDER BY due, id), array_agg(due ORDER BY due, id), array_agg(id ORDER BY due, id) INTO p_identifiers, p_dues, p_after_ids
     FROM (
       SELECT a.identifier, head.due, head.id FROM unnest(p_identifiers, p_dues, p_after_ids) AS a(identifier, due, id) CROSS JOIN LATERAL (
         SELECT t.scheduled_for, t.id - 1 FROM task t
@@ -110,6 +122,7 @@ BEGIN
     EXIT WHEN NOT more OR cardinality(ids) = p_want;
     -- Those that came weigh less than the first ones seemed to. By the last of them, as a large one in front says nothing of those behind it.
     p_most = least(p_want - cardinality(ids), greatest(1, p_bytes * cardinality(v_took.ids) / v_took.bytes));
+    v_reach = 2 * p_most;
   END LOOP;
 END
 $merged$$create$, merge_statement(0), merge_statement(8), merge_statement(32));
