@@ -55,7 +55,7 @@ function readme({ machine: on, results }: Kept, modules: ReadonlyMap<Name, Bench
   return `# The bench
 
 Made by \`npm run bench -- --write\` from \`figures.json\`. Ours beside graphile-worker and pg-boss, each in its own best documented
-configuration, on one machine, in one run, on the same Postgres with the same settings (fsync and synchronous_commit on; a fresh database a turn, analyzed when it is filled but for `burst`;
+configuration, on one machine, in one run, on the same Postgres with the same settings (fsync and synchronous_commit on; a fresh database a turn, analyzed when it is filled but for burst;
 over a Unix socket). Rounds are interleaved (ours, peer, ours, peer ...) after a turn of each that does not count; a figure is the median of the
 rounds. Results are checked: every task ran exactly once, and our run history is complete; the peers keep none.
 Rates move by half from run to run on a shared machine: only ratios within one block mean something.
