@@ -15,7 +15,7 @@ test.each([
   ["processor", 300],
   ["health", 230],
   ["monitoring", 400],
-  ["migrate", 350],
+  ["migrate", 340],
 ])("%s is at most %i KB", async (name, mostKb) => {
   const { outputFiles, metafile } = await build({
     ...options,
