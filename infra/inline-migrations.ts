@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 const folder = new URL("../lib/sql/migrations/", import.meta.url);
 
 /** Statements stand between `-- statement` lines; comments go, as a colon in one is read as a parameter by some clients, and what lines begin with. */
-export const statementsOf = (text: string): string[] =>
+const statementsOf = (text: string): string[] =>
   text
     .split(/^-- statement$/m)
     .slice(1)

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inlinedMigrations, migrationNames, statementsOf } from "../infra/inline-migrations.ts";
+import { inlinedMigrations, migrationNames } from "../infra/inline-migrations.ts";
 import { connectPg } from "../lib/database/pg.ts";
 import { type Migration, migrate } from "../lib/sql/migrate.ts";
 import { migrations } from "../lib/sql/migrations/inlined.ts";
@@ -106,8 +106,7 @@ test("schema.sql is what the migrations make", async () => {
   await client.query(
     'CREATE SCHEMA task_processor; SELECT set_config($$search_path$$, $$"task_processor", pg_temp$$, false)',
   );
-  for (const statement of statementsOf(readFileSync(new URL("../lib/sql/schema.sql", import.meta.url), "utf8")))
-    await client.query(statement);
+  await client.query(readFileSync(new URL("../lib/sql/schema.sql", import.meta.url), "utf8"));
   const other = await migrated.client();
   await other.query("SET search_path = task_processor, pg_temp");
   const expected = await describeSchema(other);

@@ -15,11 +15,11 @@ export async function describeSchema(client: pg.Client): Promise<Map<string, str
   const found = new Map<string, string>();
   for (const query of QUERIES) {
     for (const { kind, name, definition } of (await client.query(query)).rows) {
-      if (!/migration/.test(name)) found.set(`${kind} ${name}`, withoutComments(definition));
+      if (!/migration/.test(name)) found.set(`${kind} ${name}`, asSent(definition));
     }
   }
   return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** The migrations are sent without their comments; schema.sql is read with them. */
-const withoutComments = (text: string): string => text.replaceAll(/[ \t]*--.*$/gm, "").replaceAll(/\n{2,}/g, "\n");
+/** The migrations are sent without their comments and what lines begin with; schema.sql is read with them. */
+const asSent = (text: string): string => text.replaceAll(/[ \t]*--.*$/gm, "").replaceAll(/\n\s+/g, "\n");
