@@ -9,6 +9,9 @@ const MOST_MISSED = 100;
 /** An occurrence this late was missed: nobody was there at its time, or nobody who knows the schedule that it was planned by. */
 const LATE_MS = 60_000;
 
+/** How long Postgres waits for a lock, in ms: it gives up before its caller does, so that what was given up is never done later. */
+const waitMs = (timeoutMs: number): number => Math.ceil(timeoutMs / 2);
+
 interface SchedulesOptions {
   readonly database: Database;
   readonly registry: Registry;
@@ -81,7 +84,7 @@ export class Schedules {
         : [{ identifier: one.task.identifier, schedule: one.schedule, nextAt: nextAt.toISOString() }];
     });
     if (schedules.length === 0) return 0;
-    const request = JSON.stringify({ schedules });
+    const request = JSON.stringify({ schedules, waitMs: waitMs(timeoutMs) });
     const [row] = await this.#options.database.query(planRecurring, { request }, { timeoutMs });
     return row?.planned ?? 0;
   }
@@ -103,6 +106,7 @@ export class Schedules {
     const request = JSON.stringify({
       identifier,
       schedule,
+      waitMs: waitMs(timeoutMs),
       expectedAt: nextAt,
       nextAt: next?.toISOString() ?? "infinity",
       occurrences: occurrences.map((each) => each.toISOString()),

@@ -244,6 +244,12 @@ describe.each(ADAPTERS)("recurring tasks over %s", async (adapter) => {
     await other.query("SELECT FROM recurring_task WHERE identifier = 'a.first' FOR UPDATE");
     await run(db, handlers);
     expect(seen).toEqual(["b.second"]);
+    // A call that its caller gave up would fire behind everyone's back.
+    expect(
+      await db.sql(
+        "SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+      ),
+    ).toEqual([{ waiting: 0 }]);
     await other.query("COMMIT");
     await run(db, handlers);
     expect(seen).toEqual(["b.second", "a.first"]);

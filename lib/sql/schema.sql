@@ -817,7 +817,7 @@ END
 $exchange$;
 
 -- statement
--- Stores what a release knows of its schedules, where it differs from what they were last planned by.
+-- Stores what a release knows of its schedules, where it differs from what they were last planned by. Waits for `waitMs` at the most, as above.
 CREATE FUNCTION plan_recurring_v1(p_request jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -826,6 +826,7 @@ AS $plan$
 DECLARE
   v_count integer;
 BEGIN
+  PERFORM set_config('lock_timeout', p_request->>'waitMs', true) WHERE p_request ? 'waitMs';
   INSERT INTO recurring_task AS r (identifier, schedule, next_at)
   SELECT s.identifier, s.schedule, s."nextAt" FROM jsonb_to_recordset(p_request->'schedules') AS s(identifier text, schedule text, "nextAt" timestamptz)
   ORDER BY s.identifier
@@ -837,12 +838,13 @@ $plan$;
 
 -- statement
 -- Plans the next occurrence by compare-and-set on the stored one and the schedule that it was planned by, and enqueues the due ones in the same call. Whoever has another
--- schedule, as a release before or after this one, fires nothing of it.
+-- schedule, as a release before or after this one, fires nothing of it. Waits for `waitMs` at the most for who has it locked: a caller that has given up must not fire later.
 CREATE FUNCTION fire_recurring_v2(p_request jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 AS $fire$
 BEGIN
+  PERFORM set_config('lock_timeout', p_request->>'waitMs', true) WHERE p_request ? 'waitMs';
   UPDATE recurring_task SET next_at = CAST(p_request->>'nextAt' AS timestamptz), last_occurrence = CAST(p_request->>'expectedAt' AS timestamptz)
   WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND schedule = p_request->>'schedule' AND enabled
     AND CAST(p_request->>'nextAt' AS timestamptz) > next_at;

@@ -244,12 +244,13 @@ $turn$;
 
 -- statement
 -- Plans the next occurrence by compare-and-set on the stored one and the schedule that it was planned by, and enqueues the due ones in the same call. Whoever has another
--- schedule, as a release before or after this one, fires nothing of it.
+-- schedule, as a release before or after this one, fires nothing of it. Waits for `waitMs` at the most for who has it locked: a caller that has given up must not fire later.
 CREATE FUNCTION fire_recurring_v2(p_request jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 AS $fire$
 BEGIN
+  PERFORM set_config('lock_timeout', p_request->>'waitMs', true) WHERE p_request ? 'waitMs';
   UPDATE recurring_task SET next_at = CAST(p_request->>'nextAt' AS timestamptz), last_occurrence = CAST(p_request->>'expectedAt' AS timestamptz)
   WHERE identifier = p_request->>'identifier' AND next_at = CAST(p_request->>'expectedAt' AS timestamptz) AND schedule = p_request->>'schedule' AND enabled
     AND CAST(p_request->>'nextAt' AS timestamptz) > next_at;
@@ -276,6 +277,26 @@ BEGIN
   RETURN 'fired';
 END
 $fire$;
+
+-- statement
+-- Stores what a release knows of its schedules, where it differs from what they were last planned by. Waits for `waitMs` at the most, as above.
+CREATE OR REPLACE FUNCTION plan_recurring_v1(p_request jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+AS $plan$
+#variable_conflict use_column
+DECLARE
+  v_count integer;
+BEGIN
+  PERFORM set_config('lock_timeout', p_request->>'waitMs', true) WHERE p_request ? 'waitMs';
+  INSERT INTO recurring_task AS r (identifier, schedule, next_at)
+  SELECT s.identifier, s.schedule, s."nextAt" FROM jsonb_to_recordset(p_request->'schedules') AS s(identifier text, schedule text, "nextAt" timestamptz)
+  ORDER BY s.identifier
+  ON CONFLICT (identifier) DO UPDATE SET schedule = excluded.schedule, next_at = excluded.next_at WHERE r.schedule <> excluded.schedule;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$plan$;
 
 -- statement
 -- As release 0.1.0 calls it, which does not say by which schedule.
