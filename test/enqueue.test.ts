@@ -286,6 +286,20 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
     ]);
   });
 
+  test("plain SQL gives a traceparent; what cannot be one is ignored", async () => {
+    const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (const given of [good, null, "", '"'.repeat(200), good.toUpperCase(), "0".repeat(201)])
+      await db.sql("SELECT enqueue_task('note', '{\"text\": \"sql\"}', trace_parent => $1)", [given]);
+    expect((await db.sql("SELECT trace_parent FROM task ORDER BY id")).map((row) => row.trace_parent)).toEqual([
+      good,
+      null,
+      null,
+      null,
+      null,
+      null,
+    ]);
+  });
+
   test.each([
     ["delayUntil", { delayUntil: new Date(Number.NaN) }],
     ["priority", { priority: "URGENT" }],

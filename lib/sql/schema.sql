@@ -262,7 +262,7 @@ DECLARE
   p_key text = key;
   p_max_attempts integer = max_attempts;
   p_serial_key text = serial_key;
-  p_trace_parent text = trace_parent;
+  p_trace_parent text = substring(trace_parent FROM '^[0-9a-f-]{55,200}$'); -- one that cannot be a traceparent is ignored, as W3C has it
   v_turn boolean = true;
   v_status text = 'enqueued';
   v_id bigint;
