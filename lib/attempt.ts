@@ -129,8 +129,8 @@ export class Attempt {
       const context = new Context(this, this.#task, this.#around.logOf, Date.now() + timeoutMs);
       // After those that were started with it: each of them may have blocked the event loop.
       await undefined;
-      if (this.#cut === undefined && this.#around.mayStart() && this.#cut === undefined) {
-        const value = await this.#settled(this.#handler.run(decoded.payload as never, context));
+      if (this.mayStart()) {
+        const value = await this.#settled(this.#handler.run(decoded.payload as never, context, this));
         if (this.#cut === undefined) return value;
       }
     } catch (error) {
@@ -139,6 +139,11 @@ export class Attempt {
       clearTimeout(timer);
     }
     throw (this.#cut as Cut | undefined)?.reason;
+  }
+
+  /** As StartPermit: whoever finds the lease at its end tells all attempts to leave. */
+  mayStart(): boolean {
+    return this.#cut === undefined && this.#around.mayStart() && this.#cut === undefined;
   }
 
   /** As the handler settles, or at once when it is left behind. */

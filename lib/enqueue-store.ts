@@ -14,6 +14,8 @@ export interface EnqueueOptions {
   readonly delayUntil?: Date;
   /** Default: the definition's. */
   readonly priority?: Priority;
+  /** Default: the definition's. 1 to 1000. */
+  readonly maxAttempts?: number;
   /** At most one task per (identifier, key) that has not started. 1 to 500 bytes. */
   readonly key?: string;
   /** What an enqueue with the key of a waiting task does: keep that one (default) or replace its payload, due time and priority. */
@@ -169,7 +171,7 @@ function requestOf(
     identifier: definition.identifier,
     priority: options.priority === undefined ? definition.priority : PRIORITIES[options.priority],
     delayUntil: options.delayUntil?.toISOString() ?? null,
-    maxAttempts: definition.maxAttempts,
+    maxAttempts: options.maxAttempts ?? definition.maxAttempts,
     queueSize: asksFor === null ? null : (definition.queueSize ?? null),
     count: asksFor,
     key: options.key ?? null,

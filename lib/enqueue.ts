@@ -171,13 +171,14 @@ function checkOptions(definition: TaskDefinition<never> | TaskDefinition, option
   const check = (name: string, fits: boolean, allowed: string): void => {
     if (!fits) throw new StintError("option_invalid", `${definition.identifier}: ${name} is ${allowed}.`);
   };
-  const { delayUntil, priority, key, onDuplicate, serialKey } = options;
+  const { delayUntil, priority, maxAttempts, key, onDuplicate, serialKey } = options;
   check(
     "delayUntil",
     delayUntil === undefined || (delayUntil instanceof Date && isWhole(delayUntil.getTime(), 0, 253_402_300_799_999)),
     "a Date before the year 10000",
   );
   check("priority", priority === undefined || Object.hasOwn(PRIORITIES, priority), Object.keys(PRIORITIES).join(", "));
+  check("maxAttempts", maxAttempts === undefined || isWhole(maxAttempts, 1, 1000), "a whole number from 1 to 1000");
   check(
     "key",
     key === undefined || (typeof key === "string" && isStorable(key, 500)),

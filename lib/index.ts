@@ -1,5 +1,6 @@
 /** What a producer needs. The processor's side is `stint/processor`. */
 export type { Backoff } from "./backoff.ts";
+export type { BatchFunction, BatchTask } from "./batch.ts";
 export { type Config, type RunMethod, readConfig } from "./config.ts";
 export { type ConnectOptions, connectDatabase, type DatabaseTarget } from "./database/connect.ts";
 export { DatabaseError } from "./database/failure.ts";

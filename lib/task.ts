@@ -1,6 +1,7 @@
 /** A task definition is a contract: importable by a producer without its handler. */
 import type * as core from "zod/v4/core";
 import { type Backoff, checkBackoff } from "./backoff.ts";
+import { type BatchFunction, gather } from "./batch.ts";
 import { StintError } from "./errors.ts";
 import type { Log } from "./log.ts";
 
@@ -39,7 +40,12 @@ export interface TaskDefinition<S extends PayloadSchema = PayloadSchema> {
   readonly concurrency: number | undefined;
   readonly backoff: Backoff | undefined;
   /** Names the function that runs tasks of this kind. Only the processor imports the result. */
-  handle(run: HandlerFunction<core.output<S>>): TaskHandler;
+  handle(run: (payload: core.output<S>, context: TaskContext) => unknown): TaskHandler;
+  /**
+   * Names the function that runs several tasks of this kind at once: those that were claimed together, at most `batchSize` (1 to 2000;
+   * default: all). A task that runs alone is a batch of one.
+   */
+  handleBatch(run: BatchFunction<core.output<S>>, options?: { readonly batchSize?: number }): TaskHandler;
 }
 
 export interface TaskContext {
@@ -58,8 +64,13 @@ export interface TaskContext {
   progress(value: unknown): void;
 }
 
+/** Asked at the last moment: whether the lease still runs, and the task has not been cancelled. */
+export interface StartPermit {
+  mayStart(): boolean;
+}
+
 /** What it returns is kept with the run where it is JSON of at most 4 KiB; else it is not. */
-export type HandlerFunction<Payload> = (payload: Payload, context: TaskContext) => unknown;
+export type HandlerFunction<Payload> = (payload: Payload, context: TaskContext, permit?: StartPermit) => unknown;
 
 export interface TaskHandler {
   readonly definition: TaskDefinition;
@@ -68,6 +79,8 @@ export interface TaskHandler {
 
 export const DEFAULT_TIMEOUT_MS = 60_000;
 export const DEFAULT_MAX_ATTEMPTS = 3;
+/** As TASK_PROCESSOR_QUEUE_POP_SIZE at the most. */
+const MOST_BATCH = 2000;
 
 /** @throws StintError definition_invalid, naming the option and what is allowed */
 export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): TaskDefinition<S> {
@@ -100,6 +113,8 @@ export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): Ta
     "a whole number from 1 to 1,000,000",
   );
   checkBackoff(identifier, backoff);
+  const handlerOf = (run: HandlerFunction<core.output<S>>): TaskHandler =>
+    Object.freeze({ definition: definition as unknown as TaskDefinition, run });
   const definition: TaskDefinition<S> = Object.freeze({
     identifier,
     payload,
@@ -109,9 +124,14 @@ export function defineTask<S extends PayloadSchema>(options: TaskOptions<S>): Ta
     queueSize,
     concurrency,
     backoff,
-    handle: (run: HandlerFunction<core.output<S>>): TaskHandler => {
+    handle: (run: (payload: core.output<S>, context: TaskContext) => unknown): TaskHandler => {
       check("handle", typeof run === "function", "given a function");
-      return Object.freeze({ definition: definition as unknown as TaskDefinition, run });
+      return handlerOf((given, context) => run(given, context));
+    },
+    handleBatch: (run: BatchFunction<core.output<S>>, { batchSize = MOST_BATCH } = {}): TaskHandler => {
+      check("handleBatch", typeof run === "function", "given a function");
+      check("batchSize", isWhole(batchSize, 1, MOST_BATCH), `a whole number from 1 to ${MOST_BATCH}`);
+      return handlerOf(gather(run, batchSize));
     },
   });
   return definition;

@@ -56,6 +56,35 @@ describe("back-off", () => {
   });
 });
 
+test("a task has as many attempts as its enqueue says, else as its definition says", async () => {
+  const db = await openDatabase("pg");
+  const failing = defineTask({
+    identifier: "failing",
+    payload,
+    maxAttempts: 2,
+    backoff: { kind: "fixed", delayMs: 0 },
+  });
+  const tasks = createTaskClient({ database: db.database });
+  await tasks.enqueue(failing, {});
+  await tasks.enqueue(failing, {}, { maxAttempts: 1 });
+  await tasks.enqueue(failing, {}, { maxAttempts: 1, key: "replaced" });
+  await tasks.enqueue(failing, {}, { maxAttempts: 3, key: "replaced", onDuplicate: "replace" });
+  await tasks.enqueueMany(failing, [{}, {}], { maxAttempts: 4 });
+  for (const maxAttempts of [0, 1001, 1.5, "3"]) {
+    await expect(tasks.enqueue(failing, {}, { maxAttempts: maxAttempts as number })).rejects.toMatchObject({
+      code: "option_invalid",
+      message: expect.stringContaining("maxAttempts"),
+    });
+  }
+  const handler = failing.handle(() => {
+    throw new Error("no");
+  });
+  await drainTasks({ database: db.database, handlers: [handler] });
+  expect(await db.sql("SELECT attempt FROM failed_task ORDER BY id")).toEqual(
+    [2, 1, 3, 4, 4].map((attempt) => ({ attempt })),
+  );
+});
+
 test("what a handler does after its timeout changes nothing", async () => {
   const db = await openDatabase("pg");
   const late = defineTask({ identifier: "late", payload, timeoutMs: 50, maxAttempts: 1 });
