@@ -100,7 +100,7 @@ test("a suspect of one that starves runs before the other's work is at its end, 
     settings,
     log: silentLog,
   });
-  await vi.waitUntil(() => order.length === 401, 30_000);
+  await vi.waitUntil(() => order.length === 401, 120_000);
   leave.abort();
   expect(await resident).toMatchObject({ succeeded: 401, failed: 0 });
   expect(beside).toBe(0);
