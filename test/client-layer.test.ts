@@ -139,7 +139,7 @@ function watched(database: Database): { database: Database; asked: { name: strin
 }
 
 test("a lost answer and a lost rollback: the transaction left behind ends by itself, its tasks are stored once", async () => {
-  const short = { statementTimeoutMs: 500, transactionIdleMs: 1500 };
+  const short = { statementTimeoutMs: 3000, transactionIdleMs: 5000 };
   const api = await startDataApi({ clusters: [{ resourceArn: LOCAL.resourceArn, url: db.url }], ...short });
   others.push(api);
   const database = connect({ endpoint: api.endpoint });

@@ -126,7 +126,7 @@ test("a cluster of another name, account and region is not different for that", 
 });
 
 test("the points of the time limits, on stand-ins with short ones", async () => {
-  const limits = { statementMs: 500, idleMs: 500 };
+  const limits = { statementMs: 3000, idleMs: 3000 };
   const clusterOf = (db: { url: string }) => [{ resourceArn: LOCAL.resourceArn, url: db.url }];
   const short = { statementTimeoutMs: limits.statementMs, transactionIdleMs: limits.idleMs };
   const api = await startDataApi({ clusters: clusterOf(here), ...short });

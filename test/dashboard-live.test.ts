@@ -8,7 +8,7 @@ import { enqueueRaw, failure, register, Speaker } from "./support/exchange.ts";
 import { administer } from "./support/postgres.ts";
 
 /** Longer than three refreshes, or one after a failure. */
-const REFRESHED = { timeout: 15_000 };
+const REFRESHED = { timeout: 60_000 };
 const db = await openDatabase("pg");
 let browser: Browser;
 let site: Site;
@@ -150,7 +150,7 @@ test("by keyboard alone: a question, its answer, and the focus goes to the next 
   const ids = await page.locator("tbody .id").allInnerTexts();
   await press(`Retry task ${ids[0]}`);
   await page.locator("#said", { hasText: "Done: 1 task" }).waitFor();
-  await expect.poll(focused).toBe(`Retry task ${ids[1]}`);
+  await expect.poll(focused, REFRESHED).toBe(`Retry task ${ids[1]}`);
   await press("Act on all that match");
   await press("Count first");
   await page.locator("#ask-title", { hasText: "Retry 2 tasks?" }).waitFor();

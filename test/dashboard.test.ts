@@ -7,6 +7,8 @@ import { startBrowser, violations } from "./support/browser.ts";
 import { ADMIN, HOSTILE, load, READER, runHostile, type Site, serve } from "./support/dashboard.ts";
 import { openDatabase } from "./support/database.ts";
 
+/** Ends when it is so. */
+const LATER = { timeout: 60_000 };
 const root = new URL("../", import.meta.url);
 const FOLDER = process.env.STINT_SCREENSHOTS;
 
@@ -222,7 +224,7 @@ describe("in a browser", async () => {
     await page.locator(".head .state.cancelled").waitFor();
     expect(await state(id)).toBe("cancelled");
     await page.getByRole("button", { name: "Retry" }).click();
-    await expect.poll(() => state(id)).not.toBe("cancelled");
+    await expect.poll(() => state(id), LATER).not.toBe("cancelled");
 
     const [{ other }] = (await db.sql<{ other: string }>(
       "SELECT id AS other FROM task WHERE identifier = 'emails.welcome' AND attempt = 0 AND id <> $1 AND scheduled_for > now() ORDER BY id LIMIT 1",
@@ -230,13 +232,13 @@ describe("in a browser", async () => {
     )) as [{ other: string }];
     await open(page, `/processor/view/tasks/${other}`);
     await page.getByRole("button", { name: "Run now" }).click();
-    await expect.poll(() => state(other), { timeout: 5000 }).toBe("succeeded");
+    await expect.poll(() => state(other), LATER).toBe("succeeded");
 
     await open(page, `/processor/view/tasks/${await failedId()}`);
     const gone = await failedId();
     await page.getByRole("button", { name: "Delete task" }).click();
     await page.getByRole("button", { name: "Delete", exact: true }).click();
-    await expect.poll(() => db.sql("SELECT 1 FROM failed_task WHERE id = $1", [gone])).toEqual([]);
+    await expect.poll(() => db.sql("SELECT 1 FROM failed_task WHERE id = $1", [gone]), LATER).toEqual([]);
     expect(complaints).toEqual([]);
     await context.close();
   });
@@ -272,7 +274,7 @@ describe("in a browser", async () => {
     const nightly = () => db.sql("SELECT 1 FROM task_run WHERE identifier = 'reports.nightly'");
     const before = (await nightly()).length;
     await page.getByRole("button", { name: "Run now reports.nightly" }).click();
-    await expect.poll(nightly, { timeout: 8000 }).toHaveLength(before + 1);
+    await expect.poll(nightly, LATER).toHaveLength(before + 1);
     await open(page, "/processor/view/unknown");
     await page.getByRole("button", { name: "Delete all of legacy.sync" }).click();
     await page.locator("#ask-title", { hasText: "Delete 3 tasks?" }).waitFor();
@@ -303,23 +305,23 @@ describe("in a browser", async () => {
     await db.sql(
       "INSERT INTO task (identifier, payload, scheduled_for) VALUES ('webhooks.deliver', '{}', now() + interval '1 day')",
     );
-    await page.locator("tbody tr").first().waitFor({ timeout: 10_000 });
+    await page.locator("tbody tr").first().waitFor(LATER);
     expect(await page.getByLabel("Key").inputValue()).toBe("half-typed");
     expect(await page.evaluate("document.activeElement.name")).toBe("key");
     await open(page, "/processor");
     const table = page.locator("#throughput-numbers");
     await table.locator("summary").click();
     const first = await page.locator("main").getAttribute("data-at");
-    await expect.poll(() => page.locator("main").getAttribute("data-at"), { timeout: 10_000 }).not.toBe(first);
+    await expect.poll(() => page.locator("main").getAttribute("data-at"), LATER).not.toBe(first);
     expect(await table.getAttribute("open")).toBe("");
     await page.getByRole("button", { name: "Pause", exact: true }).click();
     await page.locator("#live", { hasText: "paused" }).waitFor();
     expect(complaints).toEqual([]);
     await page.getByRole("button", { name: "Pause", exact: true }).click();
     await page.route("**/processor", (route) => route.abort());
-    await page.locator("#stale", { hasText: "The server does not answer." }).waitFor({ timeout: 10_000 });
+    await page.locator("#stale", { hasText: "The server does not answer." }).waitFor(LATER);
     await page.unroute("**/processor");
-    await page.locator("#stale").waitFor({ state: "hidden", timeout: 15_000 });
+    await page.locator("#stale").waitFor({ state: "hidden", ...LATER });
     await context.close();
   });
 });

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { ExecuteStatementCommand, RDSDataClient } from "@aws-sdk/client-rds-data";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type DataApi, startDataApi } from "../infra/local/data-api/index.ts";
 import { type LocalPostgres, startPostgres } from "../infra/local/postgres.ts";
@@ -19,7 +20,7 @@ let guarded: DataApi;
 beforeAll(async () => {
   postgres = await startPostgres({ settings: { fsync: "off" } });
   const clusters = [{ resourceArn: arns.resourceArn, url: postgres.url }];
-  api = await startDataApi({ clusters, requestTimeoutMs: 500 });
+  api = await startDataApi({ clusters, requestTimeoutMs: 5000 });
   guarded = await startDataApi({ clusters, credentials });
 });
 
@@ -289,6 +290,20 @@ describe("signatures", () => {
 });
 
 describe("connections", () => {
+  const SLOW = "SELECT pg_sleep(2)::text";
+  /** Postgres runs it, or has. */
+  const underWay = async (running: Promise<unknown>): Promise<void> => {
+    let over = false;
+    void running.finally(() => {
+      over = true;
+    });
+    const looking = new pg.Client({ connectionString: postgres.url });
+    await looking.connect();
+    const look = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = $1";
+    while (!over && (await looking.query(look, [SLOW])).rowCount === 0);
+    await looking.end();
+  };
+
   const open = async (): Promise<Socket> => {
     const socket = connect(api.port, "127.0.0.1");
     socket.on("error", () => {});
@@ -342,9 +357,9 @@ describe("connections", () => {
 
   test("close lets a running call finish", async () => {
     const other = await startDataApi({ clusters: [{ resourceArn: arns.resourceArn, url: postgres.url }] });
-    const body = JSON.stringify({ ...arns, sql: "SELECT pg_sleep(0.3)::text" });
+    const body = JSON.stringify({ ...arns, sql: SLOW });
     const running = fetch(`${other.endpoint}/Execute`, { method: "POST", headers: signed, body });
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await underWay(running);
     await Promise.all([other.close(), other.close()]);
     expect((await running).status).toBe(200);
     await expect(fetch(other.endpoint)).rejects.toThrow();
@@ -355,9 +370,9 @@ describe("connections", () => {
     const stalled = connect(other.port, "127.0.0.1");
     stalled.on("error", () => {});
     stalled.write("POST /Execute HTTP/1.1\r\nHost: local\r\nContent-Length: 1000\r\n\r\n{");
-    const body = JSON.stringify({ ...arns, sql: "SELECT pg_sleep(0.3)::text" });
+    const body = JSON.stringify({ ...arns, sql: SLOW });
     const running = fetch(`${other.endpoint}/Execute`, { method: "POST", headers: signed, body });
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await underWay(running);
     await other.close();
     expect(stalled.destroyed || (await text(stalled)) === "").toBe(true);
     expect((await running).status).toBe(200);

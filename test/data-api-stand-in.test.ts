@@ -405,12 +405,12 @@ describe("6: transactions", () => {
   });
 
   test("one whose statement ends it after its time limit is not known either", async () => {
-    const hasty = await startDataApi({ clusters: [{ resourceArn, url: postgres.url }], statementTimeoutMs: 200 });
+    const hasty = await startDataApi({ clusters: [{ resourceArn, url: postgres.url }], statementTimeoutMs: 2000 });
     const through = clientOf(hasty.endpoint);
     try {
       await direct.query(`
         CREATE TABLE waiting (id int);
-        CREATE FUNCTION wait() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END' LANGUAGE plpgsql;
+        CREATE FUNCTION wait() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(4); RETURN NULL; END' LANGUAGE plpgsql;
         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON waiting INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`);
       const { transactionId = "" } = await through.send(new BeginTransactionCommand(arns));
       await execute("INSERT INTO waiting VALUES (1)", {}, { transactionId }, through);
@@ -731,14 +731,22 @@ describe("13: a batch", () => {
 
 test("14: a transaction runs one statement at a time", async () => {
   const transactionId = await begin();
-  const slow = execute("SELECT pg_sleep(0.5)::text", {}, { transactionId });
+  // It runs until the lock is given back.
+  const holder = await direct.connect();
+  await holder.query("SELECT pg_advisory_lock(14)");
+  const slow = execute("SELECT pg_advisory_xact_lock(14)::text", {}, { transactionId });
   const running = async () =>
-    (await direct.query("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(0.5)%'"))
-      .rowCount;
+    (
+      await direct.query(
+        "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_advisory_xact_lock(14)%'",
+      )
+    ).rowCount;
   while ((await running()) === 0);
   const busy = { name: "DatabaseErrorException", message: "Transaction is still running a query" };
   await expect(execute("SELECT 1", {}, { transactionId })).rejects.toMatchObject(busy);
   await expect(commit(transactionId)).rejects.toMatchObject(busy);
+  await holder.query("SELECT pg_advisory_unlock(14)");
+  holder.release();
   await slow;
   expect(await row("SELECT 1", {}, { transactionId })).toEqual([n(1)]);
   await commit(transactionId);
@@ -750,8 +758,8 @@ describe("15: time limits", () => {
   beforeAll(async () => {
     hasty = await startDataApi({
       clusters: [{ resourceArn, url: postgres.url }],
-      statementTimeoutMs: 200,
-      transactionIdleMs: 300,
+      statementTimeoutMs: 2000,
+      transactionIdleMs: 3000,
     });
     through = clientOf(hasty.endpoint);
   });
@@ -773,7 +781,7 @@ describe("15: time limits", () => {
 
   test("with continueAfterTimeout it goes on", async () => {
     const more = { continueAfterTimeout: true };
-    await expect(execute(insert, { s: { doubleValue: 1 } }, more, through)).rejects.toMatchObject(timeout);
+    await expect(execute(insert, { s: { doubleValue: 4 } }, more, through)).rejects.toMatchObject(timeout);
     while ((await direct.query("SELECT 1 FROM item")).rowCount === 0);
   });
 
@@ -827,7 +835,7 @@ describe("16: no session", () => {
   test("eight callers do not wait for each other", async () => {
     // Each of the eight holds a lock the next one waits for in turn, unless all eight run at once.
     const meet = `WITH me AS (SELECT pg_advisory_lock_shared(815)::text)
-      SELECT count(*) FROM me, LATERAL (SELECT pg_sleep(0.3)::text) AS pause,
+      SELECT count(*) FROM me, LATERAL (SELECT pg_sleep(3)::text) AS pause,
       LATERAL (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 815) AS others`;
     const counts = await Promise.all(Array.from({ length: 8 }, () => row(meet)));
     expect(counts.some((fields) => fields![0]!.longValue === 8)).toBe(true);

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { store } from "../lib/enqueue-store.ts";
 import {
@@ -209,14 +209,20 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
   });
 
   const brief = { repeatMs: 1500, attemptMs: 1000, leastMs: 100, furtherMs: 100 };
-  /** The first of these failures comes after its statement has run, each other in its place, the last one for ever. */
+  afterEach(() => void vi.useRealTimers());
+  /**
+   * The first of these failures comes after its statement has run, each other in its place, the last one for ever. The time that is left
+   * goes by with the further attempts only.
+   */
   const storeUnder = (first: keyof typeof failures, ...then: (keyof typeof failures)[]) => {
     let calls = 0;
     const query: typeof db.database.query = async (...given) => {
       calls += 1;
-      if (calls === 1 && first === "unknown") await db.database.query(...given);
+      if (calls > 1) vi.advanceTimersByTime(200);
+      else if (first === "unknown") await db.database.query(...given);
       throw failures[[first, ...then][calls - 1] ?? then.at(-1) ?? first];
     };
+    vi.useFakeTimers({ toFake: ["performance"] });
     return store({ ...db.database, query }, definition, ['{"text": "x"}'], {}, false, brief);
   };
 
@@ -264,9 +270,13 @@ describe.each(ADAPTERS)("enqueue over %s", async (adapter) => {
       throw failures.never;
     }) as typeof db.database.transaction;
     const limits = { repeatMs: 400, attemptMs: 300, leastMs: 200, furtherMs: 1000 };
-    await expect(
+    vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout"] });
+    const refused = expect(
       store({ ...db.database, query }, definition, ['{"text": "x"}'], {}, false, limits),
     ).rejects.toMatchObject({ code: "database_unavailable" });
+    await vi.runAllTimersAsync();
+    await refused;
+    vi.useRealTimers();
     expect(given[0]).toBe(300);
     expect(given.at(-1)).toBeLessThan(300);
     expect(Math.min(...given)).toBeGreaterThanOrEqual(200);

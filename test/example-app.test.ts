@@ -166,7 +166,7 @@ test("the tutorial's processes on a new database: one is killed with an e-mail i
   await until("both listen", () => apis.every((api) => /http:\S+/.test(api.output())), ...apis);
   const [first, second] = apis.map((api) => /http:\S+/.exec(api.output())![0]);
   outside.answer = () => {};
-  const grace = ["--graceperiodms", "5000"];
+  const grace = ["--graceperiodms", "10000"];
   const doomed = startProcessor(grace, fresh.url);
   expect((await fetch(`${first}/sign-ups`, body("ada@example.com"))).status).toBe(201);
   expect((await fetch(`${second}/sign-ups`, body("ada@example.com"))).status).toBe(409);

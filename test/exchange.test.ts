@@ -3,6 +3,16 @@ import { exchange, registerRelease } from "../lib/sql/exchange.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 import { enqueueRaw, failure, register, Speaker, success } from "./support/exchange.ts";
 
+/** Of the least each takes, in turn: what else the machine does meets both alike. */
+async function ratio(one: () => Promise<number>, other: () => Promise<number>): Promise<number> {
+  const [ones, others]: number[][] = [[], []];
+  for (let round = 0; round < 5; round += 1) {
+    ones!.push(await one());
+    others!.push(await other());
+  }
+  return Math.min(...ones!) / Math.min(...others!);
+}
+
 describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
   const db = await openDatabase(adapter);
   beforeEach(async () => {
@@ -535,22 +545,24 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
     const client = await db.client();
     const claim = async (identifiers: number): Promise<number> => {
       const names = Array.from({ length: identifiers }, (_, n) => `kind.${n}`);
-      const times: number[] = [];
-      for (let round = 0; round < 3; round += 1) {
-        await client.query("BEGIN");
-        const startedAt = performance.now();
-        const { rows } = await client.query(
-          "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), 2000, 100000000, '[]', '{}')",
-          [names],
-        );
-        times.push(performance.now() - startedAt);
-        await client.query("ROLLBACK");
-        expect(rows).toEqual([{ claimed: 2000 }]);
-      }
-      return Math.min(...times);
+      await client.query("BEGIN");
+      const startedAt = performance.now();
+      const { rows } = await client.query(
+        "SELECT cardinality(ids) AS claimed FROM pick_tasks($1, clock_timestamp(), 2000, 100000000, '[]', '{}')",
+        [names],
+      );
+      const tookMs = performance.now() - startedAt;
+      await client.query("ROLLBACK");
+      expect(rows).toEqual([{ claimed: 2000 }]);
+      return tookMs;
     };
     // Five times as many; a plan that reads the index again for each row takes fifty times as long.
-    expect((await claim(500)) / (await claim(100))).toBeLessThan(15);
+    expect(
+      await ratio(
+        () => claim(500),
+        () => claim(100),
+      ),
+    ).toBeLessThan(15);
   });
 
   test("a claim passes over what another is claiming at the moment, and is full all the same", async () => {
@@ -641,27 +653,29 @@ describe.each(ADAPTERS)("exchange over %s", async (adapter) => {
       [me.id],
     );
     const handIn = async (count: number): Promise<number> => {
-      const times: number[] = [];
-      for (let round = 0; round < 3; round += 1) {
-        await client.query("BEGIN");
-        const { rows: tasks } = await client.query(
-          `SELECT jsonb_agg(jsonb_build_object('id', id, 'attempt', 1, 'outcome', CASE WHEN id % 5 = 0 THEN 'CANCELLED' ELSE 'FAILURE' END,
-            'started', 2, 'finished', 1, 'delayMs', 1000, 'error', 'no')) AS results FROM (SELECT id FROM task ORDER BY id LIMIT $1) AS t`,
-          [count],
-        );
-        const startedAt = performance.now();
-        const { rows } = await client.query("SELECT * FROM record_results($1, now(), $2)", [
-          me.id,
-          JSON.stringify(tasks[0].results),
-        ]);
-        times.push(performance.now() - startedAt);
-        await client.query("ROLLBACK");
-        expect(rows).toEqual([{ succeeded: 0, failed: count, released: 0 }]);
-      }
-      return Math.min(...times) / count;
+      await client.query("BEGIN");
+      const { rows: tasks } = await client.query(
+        `SELECT jsonb_agg(jsonb_build_object('id', id, 'attempt', 1, 'outcome', CASE WHEN id % 5 = 0 THEN 'CANCELLED' ELSE 'FAILURE' END,
+          'started', 2, 'finished', 1, 'delayMs', 1000, 'error', 'no')) AS results FROM (SELECT id FROM task ORDER BY id LIMIT $1) AS t`,
+        [count],
+      );
+      const startedAt = performance.now();
+      const { rows } = await client.query("SELECT * FROM record_results($1, now(), $2)", [
+        me.id,
+        JSON.stringify(tasks[0].results),
+      ]);
+      const tookMs = performance.now() - startedAt;
+      await client.query("ROLLBACK");
+      expect(rows).toEqual([{ succeeded: 0, failed: count, released: 0 }]);
+      return tookMs / count;
     };
     // Each failure compared with each is eleven times as dear here.
-    expect((await handIn(5000)) / (await handIn(200))).toBeLessThan(5);
+    expect(
+      await ratio(
+        () => handIn(5000),
+        () => handIn(200),
+      ),
+    ).toBeLessThan(5);
   });
 
   test("another isolation level is refused", async () => {

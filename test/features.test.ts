@@ -15,7 +15,7 @@ import { failure, register, Speaker, success } from "./support/exchange.ts";
 const numbered = z.object({ n: z.number() });
 const note = defineTask({ identifier: "note", payload: numbered, maxAttempts: 1 });
 const narrow = defineTask({ identifier: "narrow", payload: numbered, concurrency: 3 });
-const settings = { sleepIntervalMs: 100, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
+const settings = { sleepIntervalMs: 100, graceMs: 20_000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
 
 const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<InvocationOptions> = {}) =>
   runInvocation({

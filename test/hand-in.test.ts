@@ -11,7 +11,9 @@ import type { Wake } from "../lib/wake.ts";
 import { runInvocation } from "../lib/worker.ts";
 import { ADAPTERS, openDatabase, reset } from "./support/database.ts";
 
-const work = defineTask({ identifier: "work", payload: z.object({ n: z.number() }) });
+/** What has failed is not due again before the test is over. */
+const backoff = { kind: "fixed", delayMs: 3_600_000 } as const;
+const work = defineTask({ identifier: "work", payload: z.object({ n: z.number() }), backoff });
 const payloads = (count: number) => Array.from({ length: count }, (_, n) => ({ n }));
 /** Valid in JavaScript and beyond what Postgres reads: microseconds taken for milliseconds come to such a year. */
 const FAR = new Date("+200000-01-01");

@@ -113,17 +113,19 @@ describe.each(ADAPTERS)("HTTP over %s", async (adapter) => {
       registry: createRegistry([canaryHandler(databases)], null),
       slot: 0,
       resident: true,
-      settings: { sleepIntervalMs: 100, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null },
+      settings: { sleepIntervalMs: 100, graceMs: 20_000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null },
       log: silentLog,
       signal: stop.signal,
     });
-    await Promise.all([1, 2, 3].map(() => taskProcessorHealthCheck(checked)));
+    // It is waited for by this interval and a second more.
+    const patient = health({ taskProcessorCheck: true, sleepIntervalMs: 10_000 });
+    await Promise.all([1, 2, 3].map(() => taskProcessorHealthCheck(patient)));
     // The canary's row is there a moment before its run is recorded.
     while ((await db.sql("SELECT 1 FROM task_run")).length === 0) await pause(20);
     expect(await db.sql("SELECT 1 FROM task_run")).toHaveLength(1);
-    expect((await readHealth(checked)).checks.TaskProcessorHealthCheckBackend).toBe("working");
+    expect((await readHealth(patient)).checks.TaskProcessorHealthCheckBackend).toBe("working");
     const before = (await db.sql<{ n: number }>("SELECT last_value::int AS n FROM task_id_seq"))[0]!.n;
-    await Promise.all(Array.from({ length: 100 }, () => readHealth(checked)));
+    await Promise.all(Array.from({ length: 100 }, () => readHealth(patient)));
     const canaries = (await db.sql<{ n: number }>("SELECT last_value::int AS n FROM task_id_seq"))[0]!.n - before;
     // One in flight, shared: a slow caller may start the next.
     expect(canaries).toBeLessThan(10);

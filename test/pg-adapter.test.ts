@@ -54,6 +54,8 @@ test("a connection that is ended in the very packet that greets it is an answer 
 /** One connection, and a lock on the tasks that everything waits for. */
 async function locked(): Promise<{ database: Database; unlock: () => Promise<unknown> }> {
   const database = connectPg({ url: db.url, schema: "task_processor", maxConnections: 1 });
+  // Connected by now: what follows is timed.
+  await database.query(countWaiting, {});
   const locker = await db.client();
   await locker.query("BEGIN; LOCK TABLE task IN ACCESS EXCLUSIVE MODE");
   return { database, unlock: () => locker.query("ROLLBACK") };
@@ -90,10 +92,12 @@ test("a statement whose connection Postgres ends is in doubt", async () => {
   const waiting = database.query(countWaiting, {});
   const doubt = expect(waiting).rejects.toMatchObject({ code: "database_outcome_unknown", sqlState: "57P01" });
   await expect
-    .poll(() =>
-      db.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
-      ),
+    .poll(
+      () =>
+        db.sql(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        ),
+      { timeout: 30_000 },
     )
     .toHaveLength(1);
   await doubt;

@@ -31,7 +31,7 @@ function start(): { ended: Promise<boolean>; stop: () => void; said: string[] } 
       DATABASE_URL: db.url,
       TASK_PROCESSOR_NUM_THREADS: "1",
       TASK_PROCESSOR_SLEEP_INTERVAL_MS: "100",
-      TASK_PROCESSOR_GRACE_PERIOD_MS: "5000",
+      TASK_PROCESSOR_GRACE_PERIOD_MS: "12000",
     }),
     databases: [db.database],
     handlers,

@@ -50,7 +50,10 @@ test("two replicas add up: each thread has a slot of its own, and both work", as
   const second = start("--numthreads", "3", "--queuepopsize", "2");
   await until("the second has its slots", async () => (await taken()).length === 5, first, second);
   expect(await taken()).toEqual([0, 1, 2, 3, 4]);
-  await enqueueNaps(60, 200);
+  // As many long ones as all threads can take at a time: nobody takes another's share.
+  await enqueueNaps(10, 8000);
+  await until("all threads are busy", async () => (await count("task WHERE held_by IS NULL")) === 0, first, second);
+  await enqueueNaps(50, 200);
   await until("all are done", async () => (await count("task")) === 0, first, second);
   expect(await count("task_run WHERE result = 'SUCCESS'")).toBe(60);
   expect(await count("(SELECT DISTINCT slot FROM task_run JOIN heartbeat USING (invocation_id)) s")).toBe(5);
@@ -80,7 +83,7 @@ test("SIGTERM finishes what runs, releases the rest, and exits 0", async () => {
 
 test("a task that outlives half the grace period at SIGTERM is given back, unharmed", async () => {
   await enqueueNaps(1, 30_000);
-  const processor = start("--numthreads", "1", "--graceperiodms", "5000");
+  const processor = start("--numthreads", "1", "--graceperiodms", "12000");
   await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   expect((await stop(processor)).code).toBe(0);
   expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual([{ held_by: null, used: 0 }]);
@@ -99,17 +102,17 @@ test("a second signal ends it at once", async () => {
 
 test("a task that hears of no abort does not keep the process: it is given back, and the end is clean", async () => {
   await createTaskClient({ database: db.database }).enqueue(deaf, { ms: 60_000 });
-  const processor = start("--numthreads", "1", "--graceperiodms", "5000");
+  const processor = start("--numthreads", "1", "--graceperiodms", "12000");
   await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   expect((await stop(processor)).code).toBe(0);
   expect(await db.sql("SELECT held_by FROM task")).toEqual([{ held_by: null }]);
 });
 
 test("what a killed replica held is finished by the other after the grace period", async () => {
-  const flags = ["--numthreads", "1", "--queuepopsize", "4", "--graceperiodms", "5000"];
+  const flags = ["--numthreads", "1", "--queuepopsize", "4", "--graceperiodms", "10000"];
   const doomed = start(...flags);
   await until("it has its slot", async () => (await taken()).length === 1, doomed);
-  await enqueueNaps(4, 20_000);
+  await enqueueNaps(4, 50_000);
   await until("it holds them", async () => (await count("task WHERE held_by IS NOT NULL")) === 4, doomed);
   const heir = start(...flags);
   await until("the heir has a slot", async () => (await taken()).length === 2, doomed, heir);
@@ -121,7 +124,7 @@ test("what a killed replica held is finished by the other after the grace period
   expect(await count("task_run WHERE result = 'SUCCESS' AND task_outcome = 'SUCCEEDED'")).toBe(4);
   expect(await count("task_run WHERE error_details LIKE 'abandoned%'")).toBe(4);
   expect(
-    (await stint(["checktaskprocessorthreadhealth", "--graceperiodms", "5000"], { DATABASE_URL: db.url })).stdout,
+    (await stint(["checktaskprocessorthreadhealth", "--graceperiodms", "10000"], { DATABASE_URL: db.url })).stdout,
   ).toContain("slot 0: unhealthy");
   // The seat is free again: the next one to come takes it.
   const next = start(...flags);
@@ -162,7 +165,7 @@ test("a resident that sees more due than it can take calls the other threads at 
     processor,
   );
   // A look is due a minute later: what follows is over before.
-  await enqueueNaps(80, 200);
+  await enqueueNaps(24, 4000);
   await until("all four work", async () => (await taken()).length === 4, processor);
   await until("all are done", async () => (await count("task")) === 0, processor);
   expect(await count("(SELECT DISTINCT invocation_id FROM task_run) r")).toBeGreaterThanOrEqual(4);

@@ -143,7 +143,8 @@ describe.concurrent("what takes its time", async () => {
   test("blocked beyond its time limit it is stopped hard, and its task is not lost", async () => {
     const { db, hooks } = places[0]!;
     await enqueue(db, `${hooks.url}/hold`);
-    const sandbox = await start(db, LOOP, 12_000);
+    // The task takes ten seconds at the most, and has to fit when it is claimed.
+    const sandbox = await start(db, LOOP, 20_000);
     const invocation = sandbox.invoke({ slot: 0, resident: true });
     await until("the webhook is on its way", () => hooks.arrived() === 1);
     sandbox.block();

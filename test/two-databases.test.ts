@@ -11,8 +11,8 @@ import { register, Speaker } from "./support/exchange.ts";
 
 const numbered = z.object({ n: z.number() });
 const note = defineTask({ identifier: "note", payload: numbered });
-const beat = defineRecurringTask({ identifier: "beat", every: "1h", schema: z.object({}), payload: {} });
-const settings = { sleepIntervalMs: 100, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
+const beat = defineRecurringTask({ identifier: "beat", every: "365d", schema: z.object({}), payload: {} });
+const settings = { sleepIntervalMs: 100, graceMs: 20_000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: null };
 
 test("both are drained, recurring tasks live in the last one, and moving there and back loses nothing", async () => {
   const main = await openDatabase("pg");
@@ -60,10 +60,15 @@ test("a suspect of one that starves runs before the other's work is at its end, 
   const order: string[] = [];
   let running = 0;
   let beside = 0;
+  let starved: Promise<unknown> | undefined;
   const lost = defineTask({ identifier: "lost", payload: numbered });
   const handlers = [
     note.handle(async ({ n }) => {
-      if (n === 20) await starving();
+      // None of those behind goes on before it is there.
+      if (n >= 20) {
+        starved ??= starving();
+        await starved;
+      }
       running += 1;
       await pause(10 + Math.random() * 40);
       running -= 1;
@@ -95,7 +100,7 @@ test("a suspect of one that starves runs before the other's work is at its end, 
     settings,
     log: silentLog,
   });
-  await vi.waitUntil(() => order.length === 401, 30_000);
+  await vi.waitUntil(() => order.length === 401, 120_000);
   leave.abort();
   expect(await resident).toMatchObject({ succeeded: 401, failed: 0 });
   expect(beside).toBe(0);

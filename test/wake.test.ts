@@ -75,7 +75,7 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
   test("one visitor with too much to do gets help up to the slots; who was woken wakes nobody; each task runs once", async () => {
     const settings = {
       sleepIntervalMs: 200,
-      graceMs: 5000,
+      graceMs: 20_000,
       queuePopSize: 4,
       backoffDefaultMs: 0,
       invocationMs: 900_000,
@@ -87,9 +87,12 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
       Array.from({ length: 160 }, (_, n) => ({ n })),
     );
     const seen: number[] = [];
+    const helped = Promise.withResolvers<void>();
     const registry = createRegistry(
       [
         work.handle(async ({ n }) => {
+          // What is left then is enough for a helper, however long it takes to come.
+          if (seen.length >= 80) await helped.promise;
           await pause(20);
           seen.push(n);
         }),
@@ -101,7 +104,7 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
     const common = { databases: [db.database], registry, settings, log: silentLog, resident: false };
     const call = async (slot: number): Promise<void> => {
       called.push(slot);
-      helpers.push(runInvocation({ ...common, slot, onlyFree: true }));
+      helpers.push(runInvocation({ ...common, slot, onlyFree: true, beforeWork: async () => helped.resolve() }));
     };
     const report = await runInvocation({ ...common, slot: 0, wake: { slots: 3, call } });
     const reports = await Promise.all(helpers);
@@ -114,7 +117,7 @@ describe.each(ADAPTERS)("waking further slots over %s", async (adapter) => {
   test("a call that fails is waited for, logged, and costs no task", async () => {
     const settings = {
       sleepIntervalMs: 200,
-      graceMs: 5000,
+      graceMs: 20_000,
       queuePopSize: 2,
       backoffDefaultMs: 0,
       invocationMs: 900_000,
@@ -234,12 +237,15 @@ describe("the processor function", async () => {
     await client.enqueue(work, { n: 2 }, { transaction });
     expect(woken.length).toBe(0);
     await transaction.query("COMMIT");
+    // Neither the second in which nobody else is called ends, nor the time that the called one stays, before all is stored.
+    const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now());
     await client.wake();
     expect(woken.length).toBe(1);
     // Heard by the one that was called, though it calls nobody.
     await client.enqueueMany(work, [{ n: 3 }, { n: 4 }]);
     await client.enqueue(work, { n: 5 });
     expect(woken.length).toBe(1);
+    clock.mockRestore();
     await Promise.all(woken);
     expect(await db.sql("SELECT count(*)::int AS n FROM task_run WHERE task_outcome = 'SUCCEEDED'")).toEqual([
       { n: 4 },
@@ -429,6 +435,7 @@ describe("wakes at a time, through a queue", async () => {
       await createTaskClient({ database: other.database }).enqueue(note, {}, dueIn(600));
       sent.length = 0;
       await arrangeNextWake({ ...common, databases: [other.database, db.database], beginning: false });
+      await vi.waitUntil(() => sent.length > 0, 20_000);
       expect(sent).toEqual([expect.closeTo(300, -2)]);
       await release();
       await vi.waitUntil(() => sent.length === 2, 20_000);
@@ -437,7 +444,7 @@ describe("wakes at a time, through a queue", async () => {
 
     test("the other's lease and tasks are none the worse", async () => {
       const release = await hang();
-      const settings = { ...quick, graceMs: 8000, queuePopSize: 4 };
+      const settings = { ...quick, graceMs: 16_000, queuePopSize: 4 };
       await client.enqueueMany(note, [{}, {}, {}]);
       const lines: string[] = [];
       const report = await arrangingWakes(
@@ -472,7 +479,8 @@ describe("wakes at a time, through a queue", async () => {
       state.push("asked");
       await hopeless(delayMs).finally(() => state.push("given up"));
     };
-    await arrangeNextWake({ ...common, send, graceMs: 5000, beginning: false });
+    await arrangeNextWake({ ...common, send, graceMs: 16_000, beginning: false });
+    await vi.waitUntil(() => state.length > 0, 20_000);
     expect(state).toEqual(["asked"]);
     silent.closeAllConnections();
     silent.close();
@@ -502,7 +510,7 @@ describe("wakes at a time, through a queue", async () => {
     await db.sql(
       "UPDATE heartbeat SET last_seen_at = last_seen_at - interval '1 minute', seen_since = seen_since - interval '1 minute'",
     );
-    const settings = { ...quick, graceMs: 1000, queuePopSize: 4 };
+    const settings = { ...quick, graceMs: 20_000, queuePopSize: 4 };
     const options = { databases: [db.database], registry, settings, log: silentLog };
     const report = await runTick(readTick({ Records: [{ body: '{"wake":true}' }] }, 2), options);
     expect(report).toMatchObject({ slot: 1, rescued: 1, succeeded: 1, left: "nothing_due" });

@@ -16,7 +16,13 @@ const soon = { kind: "fixed", delayMs: 0 } as const;
 const flaky = defineTask({ identifier: "flaky", payload: numbered, backoff: soon });
 const slow = defineTask({ identifier: "slow", payload: numbered, timeoutMs: 100, maxAttempts: 1 });
 
-const settings = { sleepIntervalMs: 200, graceMs: 5000, queuePopSize: 10, backoffDefaultMs: 0, invocationMs: 900_000 };
+const settings = {
+  sleepIntervalMs: 200,
+  graceMs: 20_000,
+  queuePopSize: 10,
+  backoffDefaultMs: 0,
+  invocationMs: 900_000,
+};
 
 const run = (db: TestDatabase, handlers: readonly TaskHandler[], more: Partial<InvocationOptions> = {}) =>
   runInvocation({
@@ -256,8 +262,9 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
 
   test("a newer tick supersedes a resident, which finishes what it holds", async () => {
     await tasks.enqueue(greet, { n: 1 });
-    let finish = (): void => {};
-    const first = run(db, [greet.handle(() => new Promise<void>((resolve) => (finish = resolve)))], { resident: true });
+    // Held in the database, it may not have begun yet.
+    const { promise: finished, resolve: finish } = Promise.withResolvers<void>();
+    const first = run(db, [greet.handle(() => finished)], { resident: true });
     while ((await db.sql("SELECT 1 FROM task WHERE held_by IS NOT NULL")).length === 0) await pause(10);
     const stop = new AbortController();
     const second = run(db, [greet.handle(() => {})], { resident: true, signal: stop.signal });
@@ -315,15 +322,25 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
     await tasks.enqueue(greet, { n: 1 });
     await register(db, "r1", { greet: {} });
     const dying = new Speaker(db, { slot: 3 });
-    expect((await dying.say({ graceMs: settings.graceMs })).tasks).toHaveLength(1);
+    const graceMs = 60_000;
+    expect((await dying.say({ graceMs })).tasks).toHaveLength(1);
     const leave = new AbortController();
-    const resident = run(db, [greet.handle(() => {})], { resident: true, signal: leave.signal });
+    const resident = run(db, [greet.handle(() => {})], {
+      resident: true,
+      signal: leave.signal,
+      settings: { ...settings, graceMs },
+    });
     const witness = "UPDATE heartbeat SET seen_since = seen_since - interval '1 hour' WHERE slot = 0";
     await vi.waitUntil(async () => (await db.sql(`${witness} RETURNING 1`)).length === 1, 20_000);
     // Not yet silent for the grace period, more than half of it.
-    await dying.fallSilent(settings.graceMs * 0.8);
+    await dying.fallSilent(graceMs * 0.6);
     const successor = new Speaker(db, { slot: 0 });
     await successor.say({ want: 0 });
+    const seq = async () =>
+      (await db.sql<{ seq: number }>("SELECT seq FROM heartbeat WHERE epoch = 1 AND slot = 0"))[0]!.seq;
+    const before = await seq();
+    await vi.waitUntil(async () => (await seq()) > before + 2, 20_000);
+    await dying.fallSilent(graceMs * 0.5);
     const left = await resident;
     leave.abort();
     expect(left).toMatchObject({ left: "superseded", rescued: 1, claimed: 0 });
@@ -382,16 +399,20 @@ describe.each(ADAPTERS)("an invocation over %s", async (adapter) => {
   test("it leaves before its time is up, and gives back what it could not finish, forgiven", async () => {
     await tasks.enqueue(defineTask({ identifier: "stubborn", payload: numbered, timeoutMs: 2000 }), { n: 1 });
     const stubborn = defineTask({ identifier: "stubborn", payload: numbered, timeoutMs: 2000 });
-    // 2.3 s of a limit of 3 s, of which 0.3 s are the reserve: the task fits when it is claimed; then time runs twice as fast.
-    const startedAt = performance.now();
+    // 2.3 s of a limit of 3 s, of which 0.3 s are the reserve: the task fits when it is claimed; once it runs, time does, twice as fast.
+    let startedAt: number | undefined;
+    const handler = stubborn.handle(() => {
+      startedAt = performance.now();
+      return new Promise(() => {});
+    });
     const report = await runInvocation({
       databases: [db.database],
-      registry: createRegistry([stubborn.handle(() => new Promise(() => {}))], 3000),
+      registry: createRegistry([handler], 3000),
       slot: 0,
       resident: true,
       settings: { ...settings, invocationMs: 3000 },
       log: silentLog,
-      remainingMs: () => 2600 - 2 * (performance.now() - startedAt),
+      remainingMs: () => 2600 - (startedAt === undefined ? 0 : 2 * (performance.now() - startedAt)),
     });
     expect(report).toMatchObject({ claimed: 1, succeeded: 0, failed: 0, left: "out_of_time" });
     expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual([{ held_by: null, used: 0 }]);

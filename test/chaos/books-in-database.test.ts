@@ -115,7 +115,9 @@ describe("looking on", () => {
   test("5: a silent one that a witness lets be, at two looks", async () => {
     const ago = (seconds: number) => `now() - ${seconds} * interval '1 second'`;
     await beat(me, { last_seen_at: ago(2) });
-    await beat(other, { seen_since: ago(3), last_seen_at: ago(0.5) });
+    // A second and a half after the silent one, whenever it is stored.
+    const after = `(SELECT last_seen_at + interval '1.5 seconds' FROM heartbeat WHERE invocation_id = '${me}')`;
+    await beat(other, { seen_since: ago(3), last_seen_at: after });
     expect((await look(2)).broken).toEqual([]);
     await forge(`UPDATE heartbeat SET last_seen_at = now() WHERE invocation_id = '${other}'`);
     expect((await look(1)).broken).toEqual([]);

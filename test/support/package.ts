@@ -10,7 +10,7 @@ import type { TestDatabase } from "./database.ts";
 import { Sandbox } from "./runtime-api.ts";
 import { startNode } from "./stint.ts";
 
-export const GRACE_MS = 5000;
+export const GRACE_MS = 10_000;
 /** The tests' own loop. */
 export const LOOP = [resolve(import.meta.dirname, "../runtime/loop.mjs")];
 
