@@ -224,10 +224,11 @@ export class Drain implements Holder {
     this.rescued += answer.rescued;
     this.#floors.learn(answer.tasks);
     // Look again at once: after a claim that left more behind or may have, and without the floor when the floor found nothing.
+    // Who had no place to ask for knows no more than before.
     this.#pace.hungry =
       answer.tasks.length > 0
         ? answer.more || answer.repeated || !this.#options.resident
-        : answer.starves || barred || ((floors.length > 0 || answer.repeated) && want > 0);
+        : answer.starves || barred || (want > 0 ? floors.length > 0 || answer.repeated : this.#pace.hungry);
     if (answer.more && answer.tasks.length > 0) this.#options.bell?.ring();
     this.#waking.call(answer.wake ?? []);
     if (answer.tasks.some(({ suspect }) => suspect)) suspects.took(this);

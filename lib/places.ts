@@ -48,6 +48,8 @@ export class Places {
     return () => {
       this.#reserved -= places;
       this.#ahead -= want - places;
+      // Another database may have found none free; what this one's answer brought takes its own first.
+      if (places > 0 && this.#waiting.size > 1) queueMicrotask(() => this.#tellFree());
     };
   }
 
@@ -67,10 +69,14 @@ export class Places {
       this.#turnedAt = now;
       this.#left = 0;
     }
+    this.#tellFree();
+  }
+
+  #tellFree(): void {
     for (const wake of this.#waiting) wake();
   }
 
-  /** Calls back whenever a place becomes free. */
+  /** Calls back whenever a place may have become free. */
   onFree(wake: () => void): () => void {
     this.#waiting.add(wake);
     return () => this.#waiting.delete(wake);

@@ -9,8 +9,8 @@ const MOST_MISSED = 100;
 /** An occurrence this late was missed: nobody was there at its time, or nobody who knows the schedule that it was planned by. */
 const LATE_MS = 60_000;
 
-/** How long Postgres waits for a lock, in ms: it gives up before its caller does, so that what was given up is never done later. */
-const waitMs = (timeoutMs: number): number => Math.ceil(timeoutMs / 2);
+/** How long Postgres waits for a lock, in ms. Firing waits for two at the most: it gives up before its caller does, so that what was given up is never done later. */
+const waitMs = (timeoutMs: number): number => Math.ceil(timeoutMs / 3);
 
 interface SchedulesOptions {
   readonly database: Database;

@@ -55,6 +55,32 @@ test("both are drained, recurring tasks live in the last one, and moving there a
   expect(await readWaiting([main.database, separate.database])).toEqual({ waiting: 0 });
 });
 
+test.each([
+  "resident",
+  "visitor",
+])("a %s that found all places asked for by one database asks the other at once", async (kind) => {
+  const [idle, due] = [await openDatabase("pg"), await openDatabase("pg")];
+  await createTaskClient({ database: due.database }).enqueue(note, { n: 1 });
+  const leave = new AbortController();
+  let runs = 0;
+  const counted = note.handle(() => {
+    runs += 1;
+  });
+  const invocation = runInvocation({
+    databases: [idle.database, due.database],
+    registry: createRegistry([counted], null),
+    slot: 0,
+    resident: kind === "resident",
+    signal: leave.signal,
+    // Whoever waits to confirm its lease waits for longer than this test.
+    settings: { ...settings, sleepIntervalMs: 150_000, graceMs: 800_000 },
+    log: silentLog,
+  });
+  await vi.waitUntil(() => runs === 1, 60_000);
+  leave.abort();
+  expect(await invocation).toMatchObject({ succeeded: 1 });
+});
+
 test("a suspect of one that starves runs before the other's work is at its end, alone", async () => {
   const [idle, busy] = [await openDatabase("pg"), await openDatabase("pg")];
   const order: string[] = [];
