@@ -109,19 +109,21 @@ test("too much, too slow and too odd is refused, and the listener goes on", asyn
 
 test("requests that wait for a database take no connection of the leases, and are answered in the end", async () => {
   await createTaskClient({ database: db.database }).enqueue(nap, { ms: 9000 });
+  // A built-in schedule may come due beside it, as one does each ten minutes.
+  const runs = () => db.sql("SELECT attempt, result FROM task_run WHERE identifier = 'test.nap'");
   const { processor, url } = await listening({}, "--graceperiodms", "6000");
   await until(
     "it runs",
-    async () => (await db.sql("SELECT FROM task WHERE held_by IS NOT NULL")).length > 0,
+    async () => (await db.sql("SELECT FROM task WHERE identifier = 'test.nap' AND held_by IS NOT NULL")).length > 0,
     processor,
   );
   const locker = await db.client();
   await locker.query("BEGIN; LOCK TABLE health_check IN ACCESS EXCLUSIVE MODE");
   const probes = await Promise.all(Array.from({ length: 8 }, () => fetch(`${url}/health/readiness`)));
   expect(probes.map(({ status }) => status)).toEqual(probes.map(() => 500));
-  await until("it has run", async () => (await db.sql("SELECT FROM task_run")).length > 0, processor);
+  await until("it has run", async () => (await runs()).length > 0, processor);
   await locker.query("ROLLBACK");
-  expect(await db.sql("SELECT attempt, result FROM task_run")).toEqual([{ attempt: 1, result: "SUCCESS" }]);
+  expect(await runs()).toEqual([{ attempt: 1, result: "SUCCESS" }]);
   expect((await fetch(`${url}/health/readiness`)).status).toBe(200);
   expect(await stop(processor)).toBe(0);
   expect(processor.output()).not.toContain("lost its lease");

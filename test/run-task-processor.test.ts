@@ -86,7 +86,9 @@ test("a task that outlives half the grace period at SIGTERM is given back, unhar
   const processor = start("--numthreads", "1", "--graceperiodms", "12000");
   await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   expect((await stop(processor)).code).toBe(0);
-  expect(await db.sql("SELECT held_by, attempt - forgiven AS used FROM task")).toEqual([{ held_by: null, used: 0 }]);
+  expect(await db.sql(`SELECT held_by, attempt - forgiven AS used FROM ${ofTheTest("task")}`)).toEqual([
+    { held_by: null, used: 0 },
+  ]);
 });
 
 test("a second signal ends it at once", async () => {
@@ -105,7 +107,7 @@ test("a task that hears of no abort does not keep the process: it is given back,
   const processor = start("--numthreads", "1", "--graceperiodms", "12000");
   await until("it runs", async () => (await count("task WHERE held_by IS NOT NULL")) === 1, processor);
   expect((await stop(processor)).code).toBe(0);
-  expect(await db.sql("SELECT held_by FROM task")).toEqual([{ held_by: null }]);
+  expect(await db.sql(`SELECT held_by FROM ${ofTheTest("task")}`)).toEqual([{ held_by: null }]);
 });
 
 test("what a killed replica held is finished by the other after the grace period", async () => {
