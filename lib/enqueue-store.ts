@@ -2,10 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { pause } from "./clock.ts";
 import { DatabaseError } from "./database/failure.ts";
+import { lockWaitMs } from "./database/limits.ts";
 import type { Database, ProducerTransaction, QueryOptions } from "./database/port.ts";
 import { StintError } from "./errors.ts";
 import { tooLarge } from "./payload.ts";
-import { enqueueTasks, enqueueTasksAndNotify } from "./sql/tasks.ts";
+import { enqueueTasks, enqueueTasksAndNotify, enqueueTasksInTime, enqueueTasksInTimeAndNotify } from "./sql/tasks.ts";
 import { PRIORITIES, type Priority, type TaskDefinition } from "./task.ts";
 import { activeTraceParent, isPropagated } from "./trace.ts";
 
@@ -63,14 +64,20 @@ export async function store(
 ): Promise<Stored> {
   const chunks = split(texts);
   const traceParent = isPropagated() ? await activeTraceParent() : null;
+  const channel = database.schema;
   const send = async (
     to: Pick<Database, "query">,
     request: string,
     given?: QueryOptions,
+    wait?: string,
   ): Promise<{ answer: string }[]> => {
     try {
+      if (wait !== undefined)
+        return await (notify
+          ? to.query(enqueueTasksInTimeAndNotify, { request, channel, wait }, given)
+          : to.query(enqueueTasksInTime, { request, wait }, given));
       return await (notify
-        ? to.query(enqueueTasksAndNotify, { request, channel: database.schema }, given)
+        ? to.query(enqueueTasksAndNotify, { request, channel }, given)
         : to.query(enqueueTasks, { request }, given));
     } catch (error) {
       throw explain(definition, error);
@@ -85,10 +92,14 @@ export async function store(
   // A token makes a repetition safe: one whose first answer was lost gives that answer.
   const tokens = chunks.map(() => randomUUID());
   const leastMs = limits.leastMs + limits.furtherMs * (chunks.length - 1);
+  // Given up, it must not be stored later: its caller may enqueue anew. Of a transaction nothing stays without its commit.
+  const waits = (options.key ?? options.serialKey ?? definition.queueSize) !== undefined;
   return await repeat((leftMs) => {
     const timeoutMs = Math.max(leastMs, Math.min(limits.attemptMs, leftMs));
     return chunks.length === 1
-      ? storeChunks(chunks, (chunk) => send(database, encode(chunk, tokens[0]!), { timeoutMs }))
+      ? storeChunks(chunks, (chunk) =>
+          send(database, encode(chunk, tokens[0]!), { timeoutMs }, waits ? String(lockWaitMs(timeoutMs)) : undefined),
+        )
       : database.transaction(
           (transaction) => storeChunks(chunks, (chunk, place) => send(transaction, encode(chunk, tokens[place]!))),
           { timeoutMs },

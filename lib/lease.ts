@@ -1,6 +1,7 @@
 /** The invocation's side of the exchange with one database: numbers, repeats, and knows how long the lease still runs. */
 import { elapsedMs, type Moment, now, pause } from "./clock.ts";
 import { DatabaseError } from "./database/failure.ts";
+import { lockWaitMs } from "./database/limits.ts";
 import type { Database } from "./database/port.ts";
 import { StintError } from "./errors.ts";
 import { type Answer, type ClaimedTask, decodeAnswer, encodeResults, type Header, type Request } from "./messages.ts";
@@ -113,9 +114,11 @@ export class Lease {
   async #call(text: string): Promise<{ header: Header; tasks: ClaimedTask[] } | "again"> {
     const { database, graceMs } = this.#options;
     this.requests += 1;
-    const timeoutMs = this.#confirmed === undefined ? FIRST_ANSWER_MS : Math.max(1000, Math.ceil(graceMs / 4));
-    // A lost lease ends the waiting; the abandoned call is fenced by the database.
-    const rows = await untilAborted(database.query(exchange, { request: text }, { timeoutMs }), this.#lost.signal);
+    const shareMs = Math.max(1000, Math.ceil(graceMs / 4));
+    const timeoutMs = this.#confirmed === undefined ? FIRST_ANSWER_MS : shareMs;
+    // A lost lease ends the waiting. The abandoned call is fenced by the database, but would take a seat and claim while nobody has called us silent.
+    const request = `${text.slice(0, -1)},"waitMs":${lockWaitMs(Math.min(shareMs, this.leftMs()))}}`;
+    const rows = await untilAborted(database.query(exchange, { request }, { timeoutMs }), this.#lost.signal);
     const said = decodeAnswer(rows);
     if (said === undefined) throw schemaTooOld();
     if (said.header.status === "unknown_release") {

@@ -1,3 +1,4 @@
+import { lockWaitMs } from "./database/limits.ts";
 import type { Database } from "./database/port.ts";
 import type { Log, LogFields } from "./log.ts";
 import type { Answer, DueOccurrence } from "./messages.ts";
@@ -8,9 +9,8 @@ import { fireRecurring, planRecurring } from "./sql/recurring-tasks.ts";
 const MOST_MISSED = 100;
 /** An occurrence this late was missed: nobody was there at its time, or nobody who knows the schedule that it was planned by. */
 const LATE_MS = 60_000;
-
-/** How long Postgres waits for a lock, in ms. Firing waits for two at the most: it gives up before its caller does, so that what was given up is never done later. */
-const waitMs = (timeoutMs: number): number => Math.ceil(timeoutMs / 3);
+/** The schedule's row, then the serial key of its occurrences. */
+const FIRE_LOCKS = 2;
 
 interface SchedulesOptions {
   readonly database: Database;
@@ -84,7 +84,7 @@ export class Schedules {
         : [{ identifier: one.task.identifier, schedule: one.schedule, nextAt: nextAt.toISOString() }];
     });
     if (schedules.length === 0) return 0;
-    const request = JSON.stringify({ schedules, waitMs: waitMs(timeoutMs) });
+    const request = JSON.stringify({ schedules, waitMs: lockWaitMs(timeoutMs) });
     const [row] = await this.#options.database.query(planRecurring, { request }, { timeoutMs });
     return row?.planned ?? 0;
   }
@@ -106,7 +106,7 @@ export class Schedules {
     const request = JSON.stringify({
       identifier,
       schedule,
-      waitMs: waitMs(timeoutMs),
+      waitMs: lockWaitMs(timeoutMs, FIRE_LOCKS),
       expectedAt: nextAt,
       nextAt: next?.toISOString() ?? "infinity",
       occurrences: occurrences.map((each) => each.toISOString()),

@@ -60,6 +60,8 @@ const story: [name: string, values: Given][] = [
   ["enqueue", { request: JSON.stringify(batch) }],
   ["enqueue", { request: JSON.stringify(canary) }],
   ["enqueue_and_notify", { request: JSON.stringify({ ...batch, identifier: "other" }), channel: "bell" }],
+  ["enqueue_in_time", { request: JSON.stringify(batch), wait: "1000" }],
+  ["enqueue_in_time_and_notify", { request: JSON.stringify(batch), channel: "bell", wait: "1000" }],
   ["count_waiting", {}],
   ["read_unfinished", { identifier: "greet" }],
   ["exchange", { request: JSON.stringify(exchange) }],

@@ -15,3 +15,10 @@ export const limited = (database: Database, timeoutMs: number): Database => ({
   query: (statement, values, options) => database.query(statement, values, { timeoutMs, ...options }),
   transaction: (work, options) => database.transaction(work, { timeoutMs, ...options }),
 });
+
+/**
+ * How long Postgres may wait for each of so many locks in what its caller gives up after `timeoutMs`, in ms. It gives up first: it does not hear of a caller
+ * that is gone, and what was given up must not be done later.
+ */
+export const lockWaitMs = (timeoutMs: number, locks = 1): number =>
+  Math.max(1, Math.ceil(Math.max(timeoutMs / 2, timeoutMs - 10_000) / locks));

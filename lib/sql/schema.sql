@@ -1032,8 +1032,8 @@ END
 $done$;
 
 -- statement
--- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}};
--- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
+-- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}, waitMs};
+-- done (as in record_done) and what follows it may be missing. Waits for waitMs at the most for who has a row locked: for a caller that has given up nothing is claimed. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
 -- at most some 60 KB, each as an array of its columns and its payload, with commas between all. Then, as the last row, the exchange itself.
 CREATE FUNCTION exchange_v2(p_request jsonb) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
@@ -1054,6 +1054,7 @@ DECLARE
   v_grace interval = CAST(p_request->>'graceMs' AS float8) * interval '1 millisecond';
   v_done integer = coalesce(cardinality(CAST(p_request->'done'->>'id' AS bigint[])), 0);
   v_results integer = jsonb_array_length(p_request->'results');
+  v_wait text = p_request->>'waitMs';
   v_reported bigint[];
   v_succeeded integer;
   h heartbeat;
@@ -1081,6 +1082,9 @@ DECLARE
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'an exchange runs under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  IF v_wait IS NOT NULL THEN
+    v_wait = set_config('lock_timeout', v_wait, true);
   END IF;
 
   -- 1. own row, before any other lock
@@ -2096,9 +2100,11 @@ $cancel$;
 -- statement
 -- One bounded batch of an action on tasks. p_request {action, ids or filter, priority, due, dryRun, who, what, audit, after, batch}.
 -- Answers {count, audit, next}. With a next there may be more, to be asked for by the same request with audit and after.
+-- Waits for 5 s at the most for who has a row or key locked, less than any caller does: what was given up must not be done after what was asked for next.
 CREATE FUNCTION act_on_tasks_v1(p_request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $act$
 #variable_conflict use_column
 DECLARE
@@ -2156,10 +2162,11 @@ END
 $act$;
 
 -- statement
--- Pauses and resumes an identifier, runs, enables and disables a schedule. How many it concerned, 0 or 1.
+-- Pauses and resumes an identifier, runs, enables and disables a schedule. How many it concerned, 0 or 1. Waits as above.
 CREATE FUNCTION act_on_identifier_v1(p_action text, p_identifier text, p_who text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $act$
 DECLARE
   v_count integer;
@@ -2336,6 +2343,8 @@ DECLARE
   v_now timestamptz = clock_timestamp();
   v_at timestamptz;
 BEGIN
+  -- Half as long as its caller waits: what nobody is called for must not stand as a call under way.
+  PERFORM set_config('lock_timeout', CAST(ceil(p_grace_ms / 8) AS text), true);
   SELECT least(
     (SELECT min(head.scheduled_for) FROM release_task r CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
       CROSS JOIN LATERAL (

@@ -13,12 +13,16 @@ const inRows = (
 ): string => `answered AS MATERIALIZED (SELECT CAST(${call} AS text) AS whole${from})
   SELECT substr(whole, generate_series(1, length(whole), ${ROW_BYTES}), ${ROW_BYTES}) AS answer FROM answered`;
 
+const CALL = "{schema}.enqueue_v1(CAST(:request AS jsonb))";
+const NOTIFIED = "notified AS MATERIALIZED (SELECT pg_notify(:channel, ''))";
+const LIMITED = "limited AS MATERIALIZED (SELECT set_config('lock_timeout', :wait, true))";
+
 /** Stores one task or thousands of a kind in one call. A request token makes a repetition give the first answer again. */
 export const enqueueTasks = statement<{ answer: string }>()(
   "enqueue",
   { request: "json" },
   ["answer"],
-  `WITH ${inRows("{schema}.enqueue_v1(CAST(:request AS jsonb))")}`,
+  `WITH ${inRows(CALL)}`,
 );
 
 /** The same, and whoever listens at the channel hears of it once it has committed. */
@@ -26,8 +30,22 @@ export const enqueueTasksAndNotify = statement<{ answer: string }>()(
   "enqueue_and_notify",
   { request: "json", channel: "text" },
   ["answer"],
-  `WITH notified AS MATERIALIZED (SELECT pg_notify(:channel, '')),
-  ${inRows("{schema}.enqueue_v1(CAST(:request AS jsonb))", " FROM notified")}`,
+  `WITH ${NOTIFIED}, ${inRows(CALL, " FROM notified")}`,
+);
+
+/** The same with a limit, in ms, to how long it waits for who has a key, a serial key or a queue size locked. Not in a producer's transaction, whose own it would replace. */
+export const enqueueTasksInTime = statement<{ answer: string }>()(
+  "enqueue_in_time",
+  { request: "json", wait: "text" },
+  ["answer"],
+  `WITH ${LIMITED}, ${inRows(CALL, " FROM limited")}`,
+);
+
+export const enqueueTasksInTimeAndNotify = statement<{ answer: string }>()(
+  "enqueue_in_time_and_notify",
+  { request: "json", channel: "text", wait: "text" },
+  ["answer"],
+  `WITH ${LIMITED}, ${NOTIFIED}, ${inRows(CALL, " FROM limited, notified")}`,
 );
 
 /** Due, unfinished, held by nobody. */

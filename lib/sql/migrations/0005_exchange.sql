@@ -74,8 +74,8 @@ END
 $done$;
 
 -- statement
--- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}};
--- done (as in record_done) and what follows it may be missing. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
+-- p_request {invocation, slot, onlyFree, release, graceMs, seq, acked, want, alone, ending, remainingMs, bytes, floors, results, done, progress, metrics, wake {slots, most}, waitMs};
+-- done (as in record_done) and what follows it may be missing. Waits for waitMs at the most for who has a row locked: for a caller that has given up nothing is claimed. Answers the tasks that the caller was not yet known to know of, in no order, several in a row of
 -- at most some 60 KB, each as an array of its columns and its payload, with commas between all. Then, as the last row, the exchange itself.
 CREATE FUNCTION exchange_v2(p_request jsonb) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
@@ -96,6 +96,7 @@ DECLARE
   v_grace interval = CAST(p_request->>'graceMs' AS float8) * interval '1 millisecond';
   v_done integer = coalesce(cardinality(CAST(p_request->'done'->>'id' AS bigint[])), 0);
   v_results integer = jsonb_array_length(p_request->'results');
+  v_wait text = p_request->>'waitMs';
   v_reported bigint[];
   v_succeeded integer;
   h heartbeat;
@@ -123,6 +124,9 @@ DECLARE
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'an exchange runs under READ COMMITTED only' USING ERRCODE = 'TP001';
+  END IF;
+  IF v_wait IS NOT NULL THEN
+    v_wait = set_config('lock_timeout', v_wait, true);
   END IF;
 
   -- 1. own row, before any other lock

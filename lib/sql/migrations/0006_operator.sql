@@ -852,9 +852,11 @@ $cancel$;
 -- statement
 -- One bounded batch of an action on tasks. p_request {action, ids or filter, priority, due, dryRun, who, what, audit, after, batch}.
 -- Answers {count, audit, next}. With a next there may be more, to be asked for by the same request with audit and after.
+-- Waits for 5 s at the most for who has a row or key locked, less than any caller does: what was given up must not be done after what was asked for next.
 CREATE FUNCTION act_on_tasks_v1(p_request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $act$
 #variable_conflict use_column
 DECLARE
@@ -912,10 +914,11 @@ END
 $act$;
 
 -- statement
--- Pauses and resumes an identifier, runs, enables and disables a schedule. How many it concerned, 0 or 1.
+-- Pauses and resumes an identifier, runs, enables and disables a schedule. How many it concerned, 0 or 1. Waits as above.
 CREATE FUNCTION act_on_identifier_v1(p_action text, p_identifier text, p_who text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $act$
 DECLARE
   v_count integer;

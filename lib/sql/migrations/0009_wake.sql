@@ -20,6 +20,8 @@ DECLARE
   v_now timestamptz = clock_timestamp();
   v_at timestamptz;
 BEGIN
+  -- Half as long as its caller waits: what nobody is called for must not stand as a call under way.
+  PERFORM set_config('lock_timeout', CAST(ceil(p_grace_ms / 8) AS text), true);
   SELECT least(
     (SELECT min(head.scheduled_for) FROM release_task r CROSS JOIN unnest(CAST('{0,25,50,75,100}' AS smallint[])) AS p(priority)
       CROSS JOIN LATERAL (
