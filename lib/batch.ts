@@ -21,11 +21,11 @@ interface Waiting<Payload> {
 
 /** A handler of one task that waits for its mates: at most `batchSize` of them. */
 export function gather<Payload>(run: BatchFunction<Payload>, batchSize: number): HandlerFunction<Payload> {
-  let waiting: Waiting<Payload>[] = [];
+  /** Takes those that come in this turn, until it is full. */
+  let open: Waiting<Payload>[] | undefined;
 
-  const start = async (): Promise<void> => {
-    const gathered = waiting;
-    waiting = [];
+  const start = async (gathered: readonly Waiting<Payload>[]): Promise<void> => {
+    if (open === gathered) open = undefined;
     // Others that were started with them may have blocked the event loop for longer than the lease.
     const tasks = gathered.filter(({ permit }) => permit?.mayStart() ?? true).map(({ task }) => task);
     try {
@@ -38,8 +38,12 @@ export function gather<Payload>(run: BatchFunction<Payload>, batchSize: number):
 
   return (payload, context, permit) =>
     new Promise((succeed, fail) => {
-      waiting.push({ task: { payload, context, succeed, fail }, permit });
-      if (waiting.length >= batchSize) void start();
-      else if (waiting.length === 1) queueMicrotask(() => void start());
+      if (open === undefined || open.length >= batchSize) {
+        const gathered: Waiting<Payload>[] = [];
+        open = gathered;
+        // Called here, it runs under the span of its first task, however many come.
+        queueMicrotask(() => void start(gathered));
+      }
+      open.push({ task: { payload, context, succeed, fail }, permit });
     });
 }

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
 import { gather } from "../lib/batch.ts";
@@ -209,6 +210,21 @@ test("one that was gathered and then lost its lease, or was cancelled, is not gi
   expect(seen).toEqual([1, 3]);
   await join(4, context, { mayStart: () => false });
   expect(seen).toEqual([1, 3]);
+});
+
+test.each([
+  1, 2, 3, 10,
+])("runs in the async context, so under the span, of its first task, also of at most %i", async (batchSize) => {
+  const span = new AsyncLocalStorage<number>();
+  const ran: [number | undefined, number[]][] = [];
+  const join = gather<number>(
+    (batch) => void ran.push([span.getStore(), batch.map(({ payload }) => payload)]),
+    batchSize,
+  );
+  await Promise.all(payloads(7).map(({ n }) => span.run(n, async () => join(n, {} as TaskContext))));
+  expect(ran.flatMap(([, batch]) => batch)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  expect(ran).toHaveLength(Math.ceil(7 / batchSize));
+  for (const [under, batch] of ran) expect(under).toBe(batch[0]);
 });
 
 test("runs alone in a test, and where tasks run in the producer's process", async () => {
