@@ -93,12 +93,17 @@ export async function store(
   const tokens = chunks.map(() => randomUUID());
   const leastMs = limits.leastMs + limits.furtherMs * (chunks.length - 1);
   // Given up, it must not be stored later: its caller may enqueue anew. Of a transaction nothing stays without its commit.
-  const waits = (options.key ?? options.serialKey ?? definition.queueSize) !== undefined;
+  const locks = [options.key, options.serialKey, definition.queueSize].filter((one) => one !== undefined).length;
   return await repeat((leftMs) => {
     const timeoutMs = Math.max(leastMs, Math.min(limits.attemptMs, leftMs));
     return chunks.length === 1
       ? storeChunks(chunks, (chunk) =>
-          send(database, encode(chunk, tokens[0]!), { timeoutMs }, waits ? String(lockWaitMs(timeoutMs)) : undefined),
+          send(
+            database,
+            encode(chunk, tokens[0]!),
+            { timeoutMs },
+            locks > 0 ? String(lockWaitMs(timeoutMs, locks)) : undefined,
+          ),
         )
       : database.transaction(
           (transaction) => storeChunks(chunks, (chunk, place) => send(transaction, encode(chunk, tokens[place]!))),

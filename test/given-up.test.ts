@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod/mini";
+import { pause } from "../lib/clock.ts";
 import type { Database } from "../lib/database/port.ts";
 import { type Limits, store } from "../lib/enqueue-store.ts";
 import { codeOf } from "../lib/errors.ts";
@@ -91,6 +92,25 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     expect(await waiting()).toEqual([]);
     await other.query("ROLLBACK");
     expect(await db.sql("SELECT id FROM task")).toEqual([]);
+  });
+
+  test("an enqueue that waits for one lock after another is not in doubt either", async () => {
+    const room = await locking("SELECT admit('app.task', 100, 1)");
+    const serial = await locking("SELECT take_serial_key('app.task', 'one')");
+    const key = await locking("INSERT INTO task (identifier, key) VALUES ('app.task', 'one')");
+    const limits: Limits = { repeatMs: 2000, attemptMs: 2000, leastMs: 200, furtherMs: 0 };
+    const options = { key: "one", serialKey: "one" };
+    const storing = store(db.database, task as never, ['{"n":1}'], options, false, limits).catch((e) => e);
+    // Each less than half an attempt, the last one beyond it.
+    await pause(800);
+    await room.query("ROLLBACK");
+    await pause(800);
+    await serial.query("ROLLBACK");
+    const error = await storing;
+    await key.query("ROLLBACK");
+    await allIsDone();
+    expect(await db.sql("SELECT id FROM task")).toEqual([]);
+    expect(codeOf(error)).toBe("database_failed");
   });
 
   test("what an operator has asked for is not done after what was asked for next", async () => {
