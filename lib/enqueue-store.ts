@@ -19,7 +19,7 @@ export interface EnqueueOptions {
   readonly maxAttempts?: number;
   /** At most one task per (identifier, key) that has not started. 1 to 500 bytes. */
   readonly key?: string;
-  /** What an enqueue with the key of a waiting task does: keep that one (default) or replace its payload, due time and priority. */
+  /** What an enqueue with the key of a waiting task does: keep that one (default) or replace its payload, due time, priority and attempts. */
   readonly onDuplicate?: "keep" | "replace";
   /** Of all tasks of this identifier with this key one runs at a time, in the order they were stored. 1 to 500 bytes. */
   readonly serialKey?: string;

@@ -37,7 +37,7 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
       );
       return active.length === 0;
-    }, 8000);
+    }, 30_000);
   const locking = async (text: string): Promise<pg.Client> => {
     const other = await db.client();
     await other.query("BEGIN");
@@ -53,7 +53,7 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
 
   test("an exchange of a lease that is lost claims nothing later", async () => {
     const staying = invoke();
-    await vi.waitUntil(async () => (await db.sql("SELECT FROM heartbeat WHERE seq > 0")).length > 0);
+    await vi.waitUntil(async () => (await db.sql("SELECT FROM heartbeat WHERE seq > 0")).length > 0, 30_000);
     const other = await locking("SELECT FROM heartbeat FOR UPDATE");
     await db.sql("INSERT INTO task (identifier) SELECT 'app.task' FROM generate_series(1, 3)");
     expect((await staying).left).toBe("lease_lost");
@@ -69,7 +69,7 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     const other = await locking("SELECT FROM slot FOR UPDATE");
     const leave = new AbortController();
     const staying = invoke({ databases: [hasty], signal: leave.signal });
-    await vi.waitUntil(async () => (await waiting()).length > 0);
+    await vi.waitUntil(async () => (await waiting()).length > 0, 30_000);
     leave.abort();
     expect((await staying).left).toBe("lease_lost");
     await allIsDone();
@@ -85,7 +85,8 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     ["a key", { key: "one" }, "INSERT INTO task (identifier, key) VALUES ('app.task', 'one')"],
   ])("an enqueue that waits for %s is not in doubt", async (_, options, holding) => {
     const other = await locking(holding);
-    const limits: Limits = { repeatMs: 1500, attemptMs: 600, leastMs: 200, furtherMs: 0 };
+    // Postgres waits for three of six seconds.
+    const limits: Limits = { repeatMs: 1500, attemptMs: 6000, leastMs: 6000, furtherMs: 0 };
     const definition = "key" in options ? unlimited : task;
     const error = await store(db.database, definition as never, ['{"n":1}'], options, false, limits).catch((e) => e);
     expect(codeOf(error)).toBe("database_failed");
@@ -98,14 +99,14 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     const room = await locking("SELECT admit('app.task', 100, 1)");
     const serial = await locking("SELECT take_serial_key('app.task', 'one')");
     const key = await locking("INSERT INTO task (identifier, key) VALUES ('app.task', 'one')");
-    const limits: Limits = { repeatMs: 2000, attemptMs: 2000, leastMs: 200, furtherMs: 0 };
+    // Ten seconds an attempt, also the last one: five for all locks.
+    const limits: Limits = { repeatMs: 2000, attemptMs: 10_000, leastMs: 10_000, furtherMs: 0 };
     const options = { key: "one", serialKey: "one" };
     const storing = store(db.database, task as never, ['{"n":1}'], options, false, limits).catch((e) => e);
-    // Each less than half an attempt, the last one beyond it.
-    await pause(800);
-    await room.query("ROLLBACK");
-    await pause(800);
-    await serial.query("ROLLBACK");
+    for (const lock of [room, serial]) {
+      await Promise.race([storing, pause(4500)]);
+      await lock.query("ROLLBACK");
+    }
     const error = await storing;
     await key.query("ROLLBACK");
     await allIsDone();
@@ -151,11 +152,11 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     const other = await locking("SELECT FROM arranged_wake FOR UPDATE");
     const sent: number[] = [];
     const send = async (delayMs: number): Promise<void> => void sent.push(delayMs);
-    const options = { databases: [db.database], release: "r", graceMs: 2000, send, mostMs: 900_000, log: silentLog };
-    await arrangeNextWake({ ...options, beginning: false, waitMs: 1000 });
+    const options = { databases: [db.database], release: "r", graceMs: 16_000, send, mostMs: 900_000, log: silentLog };
+    await arrangeNextWake({ ...options, beginning: false, waitMs: 30_000 });
     await allIsDone();
     await other.query("COMMIT");
-    await arrangeNextWake({ ...options, beginning: false, waitMs: 1000 });
+    await arrangeNextWake({ ...options, beginning: false, waitMs: 30_000 });
     expect(sent).toHaveLength(1);
   });
 });
