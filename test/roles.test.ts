@@ -38,6 +38,8 @@ const ALLOWED: Record<string, readonly RoleKind[]> = {
   enqueue: PRODUCER,
   check_database: PRODUCER,
   enqueue_and_notify: PRODUCER,
+  enqueue_in_time: PRODUCER,
+  enqueue_in_time_and_notify: PRODUCER,
   take_health_row: PRODUCER,
   drop_canary: PRODUCER,
   exchange: WORKER,
