@@ -1989,6 +1989,8 @@ AS $retry$
 DECLARE
   v_count integer;
 BEGIN
+  -- One that fails from here on is left out: its serial key may be one that is not held.
+  p_ids = ARRAY (SELECT id FROM failed_task WHERE id = ANY (p_ids));
   PERFORM take_serial_key(s.identifier, s.serial_key) FROM (
     SELECT DISTINCT identifier, serial_key FROM failed_task WHERE id = ANY (p_ids) AND serial_key IS NOT NULL ORDER BY 1, 2) AS s;
   WITH chosen AS (
