@@ -140,6 +140,23 @@ describe.each(ADAPTERS)("given up over %s", async (adapter) => {
     expect(await db.sql("SELECT FROM task")).toEqual([]);
   });
 
+  test("a retry that waits for a serial key leaves out what fails meanwhile: its key is not held", async () => {
+    const failed = (id: number, key: string) =>
+      db.sql(
+        "INSERT INTO failed_task (id, identifier, payload, priority, scheduled_for, created_at, attempt, forgiven, serial_key, failed_at, outcome) VALUES ($1, 'app.task', '{}', 50, now(), now(), 1, 0, $2, now(), 'FAILED')",
+        [id, key],
+      );
+    await failed(1, "one");
+    const other = await locking("SELECT take_serial_key('app.task', 'one')");
+    const retried = db.sql("SELECT retry_tasks(ARRAY[1, 2]::bigint[]) AS count");
+    await vi.waitUntil(async () => (await waiting()).length > 0, 30_000);
+    await failed(2, "two");
+    await other.query("ROLLBACK");
+    expect(await retried).toEqual([{ count: 1 }]);
+    expect(await db.sql("SELECT id::int AS id FROM failed_task")).toEqual([{ id: 2 }]);
+    expect(await db.sql("SELECT id::int AS id, has_turn FROM task")).toEqual([{ id: 1, has_turn: true }]);
+  });
+
   test("a wake that nobody heard of does not stand as one under way", async () => {
     await db.sql("INSERT INTO release (id) VALUES ('r')");
     await db.sql(
